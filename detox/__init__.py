@@ -1,0 +1,19 @@
+"""Text toxicity as a library: data, classifiers, scoring, explanation, evaluation. No Ray in here.
+
+`detox.Classifier` is the face of the package; it is imported on first use, so that `import detox` stays instant.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from detox.classifier.face import Classifier
+
+__all__ = ["Classifier"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "Classifier":
+        from detox.classifier.face import Classifier
+
+        return Classifier
+    raise AttributeError(f"module 'detox' has no attribute {name!r}")

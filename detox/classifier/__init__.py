@@ -1,0 +1,1 @@
+"""The toxicity classifier: losses, batches, training, metrics, thresholds, calibration, scoring, explanation."""

@@ -1,0 +1,1 @@
+"""From raw comments to a cleaned, stratified, documented data set."""

@@ -1,0 +1,1 @@
+"""Loading models by name: hub, run directory, embedded weights, tiny architectures built on the spot."""
