@@ -1,0 +1,166 @@
+"""Signed manifests: what an artifact holds, what it came from, and who may load it.
+
+`manifest.json` lists every file of a folder with its SHA-256, the digests of its parents and its classification (the
+highest of its parents'), signed with Ed25519. The signing key is made on first use in `$DETOX_KEYS` (default
+`~/.config/detox`), and never leaves it; a manifest is trusted when its public key is that key's, or lies as a PEM file
+in `$DETOX_KEYS/trusted/`.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+MANIFEST = "manifest.json"
+Classification = Literal["open", "restricted", "research-only"]
+"""In rising order; an artifact has the highest of its own and its parents'."""
+
+
+class ManifestError(ValueError):
+    """The manifest is missing, was altered, or is not trusted."""
+
+
+def highest(classes: Iterable[str]) -> Classification:
+    """The strictest classification of several; `open` of none.
+
+    Raises:
+        ManifestError: a class that is not one of the three.
+    """
+    order = get_args(Classification)
+    found = list(classes)
+    for name in found:
+        if name not in order:
+            raise ManifestError(f"classification must be one of {', '.join(order)}, was {name!r}")
+    return order[max((order.index(name) for name in found), default=0)]
+
+
+def write_manifest(
+    folder: Path,
+    facts: Mapping[str, Any],
+    parents: Sequence[Mapping[str, Any]] = (),
+    classification: Classification = "open",
+) -> dict[str, Any]:
+    """Digest and sign everything below `folder`.
+
+    Args:
+        folder: the artifact; an older manifest in it is replaced.
+        facts: what else to record (run, job, config digest …), plain JSON values.
+        parents: `{"name", "digest", "classification"}` of each input.
+        classification: the artifact's own class; its parents' may raise it.
+    """
+    body = {
+        "schema": 1,
+        **facts,
+        "parents": [dict(parent) for parent in parents],
+        "classification": highest([classification, *(str(parent["classification"]) for parent in parents)]),
+        "files": file_digests(folder),
+    }
+    key = _signing_key()
+    signed = body | {
+        "public_key": _encode(key.public_key().public_bytes_raw()),
+        "signature": _encode(key.sign(_canonical(body))),
+    }
+    (folder / MANIFEST).write_text(json.dumps(signed, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    return signed
+
+
+def verify_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of `folder`, once its signature, its key and every digest hold.
+
+    Raises:
+        ManifestError: says which of them does not, and for which file.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise ManifestError(f"{folder} has no {MANIFEST}: it was not written by a run of this project, or was stripped")
+    try:
+        signed = json.loads(path.read_text(encoding="utf-8"))
+        body = {k: v for k, v in signed.items() if k not in {"public_key", "signature"}}
+        public = Ed25519PublicKey.from_public_bytes(base64.b64decode(signed["public_key"]))
+        public.verify(base64.b64decode(signed["signature"]), _canonical(body))
+    except (ValueError, KeyError, AttributeError) as error:
+        raise ManifestError(f"{path} is not a manifest: {error}") from None
+    except InvalidSignature:
+        raise ManifestError(f"{path}: the signature does not match, so the manifest was altered") from None
+    if signed["public_key"] not in _trusted_keys():
+        raise ManifestError(
+            f"{path} is signed by a key that is not trusted here: put the signer's public key into {keys_folder()}/trusted"
+        )
+    _compare(folder, body["files"])
+    return signed
+
+
+def _compare(folder: Path, expected: Mapping[str, str]) -> None:
+    found = file_digests(folder)
+    for name in sorted(expected.keys() | found.keys()):
+        if name not in found:
+            raise ManifestError(f"{folder / name} is in the manifest and not on the disk")
+        if name not in expected:
+            raise ManifestError(f"{folder / name} is not in the manifest: it was added afterwards")
+        if found[name] != expected[name]:
+            raise ManifestError(f"{folder / name} was changed after the manifest was signed")
+
+
+def file_digests(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file below `folder` but its manifest, by relative POSIX path."""
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and path != folder / MANIFEST)
+    return {path.relative_to(folder).as_posix(): file_digest(path) for path in files}
+
+
+def file_digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def keys_folder() -> Path:
+    return Path(os.environ.get("DETOX_KEYS") or Path.home() / ".config" / "detox")
+
+
+def _signing_key() -> Ed25519PrivateKey:
+    path = keys_folder() / "signing_key.pem"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pem = Ed25519PrivateKey.generate().private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        beside = path.with_name(f".{path.name}.{os.getpid()}")
+        beside.touch(mode=0o600)
+        beside.write_bytes(pem)
+        try:
+            os.link(beside, path)  # fails where another process was first, whose key then counts
+        except FileExistsError:
+            pass
+        finally:
+            beside.unlink()
+    key = serialization.load_pem_private_key(path.read_bytes(), password=None)
+    if not isinstance(key, Ed25519PrivateKey):
+        raise ManifestError(f"{path} must be an Ed25519 private key")
+    return key
+
+
+def _trusted_keys() -> set[str]:
+    trusted = set()
+    if (keys_folder() / "signing_key.pem").exists():
+        trusted.add(_encode(_signing_key().public_key().public_bytes_raw()))
+    for path in sorted((keys_folder() / "trusted").glob("*.pem")):
+        key = serialization.load_pem_public_key(path.read_bytes())
+        if isinstance(key, Ed25519PublicKey):
+            trusted.add(_encode(key.public_bytes_raw()))
+    return trusted
+
+
+def _canonical(body: Mapping[str, Any]) -> bytes:
+    return json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
+
+
+def _encode(raw: bytes) -> str:
+    return base64.b64encode(raw).decode("ascii")

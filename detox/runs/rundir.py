@@ -1,0 +1,181 @@
+"""A run directory explains itself and resumes.
+
+    <run.storage>/<run.name>/
+        config.json        resolved config, written first
+        environment.json   versions, git commit, hardware
+        metrics.jsonl      a line an event
+        checkpoints/       Ray Train's, one folder a checkpoint
+        artifact/          the final model, Hugging Face layout
+        summary.json       final figures, flat names
+        report.html        the page to look at
+        manifest.json      signed digests of the above
+        COMPLETE           written last
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from detox.runs.config import JobConfig, RunSettings, differences, to_json
+from detox.runs.environment import environment
+from detox.runs.storage import Storage
+
+COMPLETE = "COMPLETE"
+LEASE = "lease.json"
+LEASE_SECONDS = 30.0
+
+
+class RunExists(ValueError):
+    """The run name is taken in a way that the resume policy does not allow."""
+
+
+class RunDirectory:
+    """One run's folder. `open_run` makes it; workers rebuild it from its URI."""
+
+    def __init__(self, storage: Storage) -> None:
+        self.storage = storage
+        self.name = storage.path.rstrip("/").rsplit("/", 1)[-1]
+
+    @property
+    def is_complete(self) -> bool:
+        return self.storage.exists(COMPLETE)
+
+    @property
+    def uri(self) -> str:
+        return self.storage.uri
+
+    def read_json(self, name: str) -> dict[str, Any]:
+        return json.loads(self.storage.read_text(name))
+
+    def write_json(self, name: str, value: Mapping[str, Any]) -> None:
+        self.storage.write_text(name, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+    def summary(self) -> dict[str, Any]:
+        return self.read_json("summary.json")
+
+    def complete(self) -> None:
+        """Mark the run as done: written last, so that its presence vouches for everything else."""
+        self.storage.write_text(COMPLETE, time.strftime("%Y-%m-%dT%H:%M:%SZ\n", time.gmtime()))
+
+
+def run_name(job: str, recipe: str, run: RunSettings) -> str:
+    """`run.name`, or the stable `<job>-<recipe>-s<seed>`."""
+    name = run.name or f"{job}-{recipe}-s{run.seed}".replace("_", "-")
+    if "/" in name or name in {".", ".."} or name.startswith("."):
+        raise ValueError(f"run.name must be one folder name without '/' or a leading dot, was {name!r}")
+    return name
+
+
+def open_run(config: JobConfig, job: str, recipe: str) -> RunDirectory:
+    """The run's directory, new or to be resumed, checked before any work.
+
+    Raises:
+        RunExists: `resume="never"` and the run exists; `resume="must"` and it does not; or it exists with another
+            result-affecting setting (the differences are listed).
+        OSError: storage that cannot be written.
+    """
+    storage = Storage(config.run.storage).child(run_name(job, recipe, config.run))
+    run = RunDirectory(storage)
+    exists = storage.exists("config.json")
+    if exists and config.run.resume == "never":
+        raise RunExists(f"run {run.uri} exists and --run.resume is never: choose another --run.name, or delete it")
+    if not exists and config.run.resume == "must":
+        raise RunExists(f"run {run.uri} does not exist and --run.resume is must: check --run.storage and --run.name")
+    if exists:
+        _refuse_another_config(run, config, job)
+    storage.check_writable()
+    if not exists:
+        header = {"_job": job, "_recipe": recipe}
+        storage.write_text("config.json", json.dumps(header | json.loads(to_json(config)), indent=2) + "\n")
+    if not run.is_complete:
+        run.write_json("environment.json", environment())
+    return run
+
+
+def _refuse_another_config(run: RunDirectory, config: JobConfig, job: str) -> None:
+    there = run.read_json("config.json")
+    if there.get("_job") != job:
+        raise RunExists(f"run {run.uri} belongs to job {there.get('_job')!r}, not {job!r}: choose another --run.name")
+    found = list(differences({k: v for k, v in there.items() if not k.startswith("_")}, config))
+    if found:
+        listed = "\n  ".join(found)
+        raise RunExists(f"run {run.uri} exists with other settings; choose another --run.name:\n  {listed}")
+
+
+@contextmanager
+def lease(storage: Storage, seconds: float = LEASE_SECONDS, wait: float = 60.0) -> Iterator[None]:
+    """Hold a folder alone. A holder that died without a word loses it after `seconds`, or at once if it was a
+    process of this host that is gone. The holder renews it from a thread.
+
+    Raises:
+        RunExists: another live process holds the folder longer than `wait` seconds.
+    """
+    token = uuid.uuid4().hex
+    deadline = time.monotonic() + wait
+    while (holder := _holder(storage, seconds)) is not None:
+        if time.monotonic() > deadline:
+            raise RunExists(f"{storage.uri} is in use by process {holder['pid']} on {holder['host']}: wait, or stop it")
+        time.sleep(min(1.0, seconds / 10))
+    renewal = _Renewal(storage, token, seconds)
+    renewal.start()
+    try:
+        yield
+    finally:
+        renewal.stop()
+
+
+def _holder(storage: Storage, seconds: float) -> dict[str, Any] | None:
+    if not storage.exists(LEASE):
+        return None
+    try:
+        held: dict[str, Any] = json.loads(storage.read_text(LEASE))
+    except (json.JSONDecodeError, FileNotFoundError):
+        return None  # released, or half written by a process that died
+    if time.time() - held["time"] > seconds:
+        return None
+    if held["host"] == socket.gethostname() and not _alive(held["pid"]):
+        return None
+    return held
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+class _Renewal:
+    def __init__(self, storage: Storage, token: str, seconds: float) -> None:
+        import threading
+
+        self._storage, self._token, self._seconds = storage, token, seconds
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="run lease", daemon=True)
+
+    def start(self) -> None:
+        self._write()
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._done.set()
+        self._thread.join()
+        self._storage.delete(LEASE)
+
+    def _run(self) -> None:
+        while not self._done.wait(self._seconds / 3):
+            self._write()
+
+    def _write(self) -> None:
+        held = {"token": self._token, "pid": os.getpid(), "host": socket.gethostname(), "time": time.time()}
+        self._storage.write_text(LEASE, json.dumps(held))
