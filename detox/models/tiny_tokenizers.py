@@ -1,0 +1,69 @@
+"""Tokenizers for `detox.models.tiny`, trained in a moment and written in the files of the published checkpoints.
+
+All are deterministic: the same texts give the same ids in every process, because the workers of one run must agree.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import sentencepiece
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+
+TokenizerWriter = Callable[[Sequence[str], Path, int], None]
+"""Trains on texts and writes into a folder a tokenizer of at most so many tokens."""
+
+
+def write_wordpiece(texts: Sequence[str], folder: Path, vocab_size: int) -> None:
+    """`vocab.txt` of BERT: special tokens, every character (also inside a word), then the most frequent words.
+
+    Not `tokenizers.trainers.WordPieceTrainer`: its ids differ from process to process, and workers must agree.
+    """
+    normalizer, words = normalizers.BertNormalizer(lowercase=True), pre_tokenizers.BertPreTokenizer()
+    counts = Counter(w for text in texts for w, _ in words.pre_tokenize_str(normalizer.normalize_str(text)))
+    characters = sorted({character for word in counts for character in word})
+    frequent = sorted(counts, key=lambda word: (-counts[word], word))
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    vocabulary = dict.fromkeys([*special, *characters, *(f"##{c}" for c in characters), *frequent])
+    lines = [f"{token}\n" for token in list(vocabulary)[:vocab_size]]
+    (folder / "vocab.txt").write_text("".join(lines), encoding="utf-8")
+
+
+def byte_level(*special: str) -> TokenizerWriter:
+    """Byte-level BPE as `vocab.json` and `merges.txt` (GPT-2, RoBERTa, Qwen2); `special` take the first ids."""
+
+    def write(texts: Sequence[str], folder: Path, vocab_size: int) -> None:
+        tokenizer = Tokenizer(models.BPE())
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        trainer = trainers.BpeTrainer(
+            vocab_size=vocab_size,
+            special_tokens=list(special),
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        )
+        tokenizer.train_from_iterator(texts, trainer)
+        tokenizer.model.save(str(folder))
+
+    return write
+
+
+def sentencepiece_file(file: str, **options: Any) -> TokenizerWriter:
+    """A SentencePiece model written as `file`; `options` are those of `SentencePieceTrainer.train`."""
+
+    def write(texts: Sequence[str], folder: Path, vocab_size: int) -> None:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(texts),
+            model_prefix=str(folder / "trained"),
+            vocab_size=vocab_size,
+            hard_vocab_limit=False,
+            num_threads=1,  # more threads sum in another order: another vocabulary
+            minloglevel=2,
+            **options,
+        )
+        (folder / "trained.vocab").unlink()
+        (folder / "trained.model").rename(folder / file)
+
+    return write
