@@ -1,0 +1,234 @@
+"""One place that turns a name into a model: `tiny/…`, `embedded/…`, a folder, or `owner/name@revision` of the hub.
+
+Remote code is never run, safetensors is preferred to pickles (which transformers loads as weights only), and a hub
+name is pinned: to the revision given, to the one of `PINNED`, or else to the commit that `main` means today, which is
+recorded as `revision`.
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NoReturn
+
+import torch
+from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from detox.models import tiny
+from detox.models.embedded import minilm_folder
+from detox.runs.storage import Storage
+
+Dtype = Literal["float32", "bfloat16", "float16"]
+
+PINNED: dict[str, str] = {
+    "microsoft/mdeberta-v3-base": "a0484667b22365f84929a935b5e50a51f71f159d",
+    "microsoft/deberta-v3-base": "8ccc9b6f36199bec6961081d44eb72fb3f7353f3",
+    "unitary/toxic-bert": "4d6c22e74ba2fdd26bc4f7238f50766b045a0d94",
+    "s-nlp/roberta_toxicity_classifier": "048c25bb1e199b98802784f96325f4840f22145d",
+}
+"""Commits that a bare hub name stands for."""
+
+HUB_NAME = re.compile(r"(?P<name>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
+
+
+@dataclass(frozen=True)
+class Location:
+    """Where a model's files are."""
+
+    name: str
+    """As the user gave it, without the revision."""
+    source: str
+    """What `from_pretrained` takes: a folder, or a hub name."""
+    revision: str = "main"
+    """Commit, branch or tag; `main` for a folder, where it means nothing."""
+    is_hub: bool = False
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A sequence classifier in evaluation mode with its tokenizer."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    name: str
+    revision: str
+    """Commit of a hub model; empty for any other."""
+
+
+class ModelUnavailableError(ValueError):
+    """A name that leads to no model; the sentence says what to do."""
+
+
+def locate(name: str) -> Location:
+    """Where the model `name` is; `tiny/…` has no place, since it is built.
+
+    Raises:
+        ModelUnavailableError: the name leads nowhere.
+    """
+    if name == "embedded/minilm":
+        return Location(name, str(minilm_folder()))
+    if name.startswith("embedded/"):
+        raise ModelUnavailableError(f"there is no {name}: the embedded model is embedded/minilm")
+    folder = local_folder(name)
+    if folder is not None:
+        return Location(name, str(folder))
+    match = HUB_NAME.fullmatch(name)
+    if match is None:
+        raise ModelUnavailableError(
+            f"model {name!r} is no folder here, and hub models are written owner/name or owner/name@revision"
+        )
+    hub_name = match["name"]
+    return Location(hub_name, hub_name, match["revision"] or PINNED.get(hub_name, "main"), is_hub=True)
+
+
+def local_folder(name: str) -> Path | None:
+    """The model's folder of a run directory (its `artifact/`) or a Hugging Face layout; None where there is none.
+
+    A remote URI (`s3://…`) is copied to a temporary folder.
+    """
+    if "://" in name:
+        storage = Storage(name)
+        artifact = storage.child("artifact")
+        return (artifact if artifact.exists() else storage).localise(Path(tempfile.mkdtemp(prefix="detox-")))
+    folder = Path(name).expanduser()
+    if not folder.is_dir():
+        return None
+    found = folder / "artifact" if (folder / "artifact").is_dir() else folder
+    if not (found / "config.json").is_file():
+        raise ModelUnavailableError(
+            f"{folder} holds no model: it needs a config.json (Hugging Face layout) or, as a run directory, an artifact/"
+        )
+    return found
+
+
+def load_sequence_classifier(
+    name: str,
+    labels: Sequence[str] = (),
+    task: Literal["multi_label", "regression"] = "multi_label",
+    *,
+    texts_for_tokenizer: Sequence[str] = tiny.DEFAULT_TEXTS,
+    seed: int = 0,
+    dtype: Dtype = "float32",
+) -> LoadedModel:
+    """A sequence classifier, by name.
+
+    Args:
+        name: `tiny/bert`, `embedded/minilm`, a folder, or `owner/name@revision`.
+        labels: gives the model a new head with these outputs (where it has no trained head of this size); empty: the
+            head that the checkpoint has.
+        task: what the new head is for. Both tasks end in a sigmoid, so both are stored as
+            `multi_label_classification`, by which a plain `pipeline` applies one.
+        texts_for_tokenizer: what the tokenizer of a `tiny/…` model is trained on.
+        seed: of the new weights; torch's global generator is left as it was.
+        dtype: of the weights.
+
+    Raises:
+        ModelUnavailableError: no such model, no access to it, or the hub cannot be reached.
+        ValueError: regression with more than one label and the like.
+    """
+    if task == "regression" and len(labels) > 1:
+        raise ValueError(f"a regressor has one output, was given the labels {', '.join(labels)}: choose one")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if name.startswith("tiny/"):
+            return _tiny(name, labels or ("toxic",), texts_for_tokenizer, seed, dtype)
+        return _pretrained(locate(name), labels, dtype)
+
+
+def _tiny(name: str, labels: Sequence[str], texts: Sequence[str], seed: int, dtype: Dtype) -> LoadedModel:
+    built = tiny.build(
+        name.removeprefix("tiny/"), texts, head="sequence_classification", seed=seed, **_label_settings(labels)
+    )
+    return LoadedModel(built.model.to(getattr(torch, dtype)), built.tokenizer, name, "")
+
+
+def _pretrained(location: Location, labels: Sequence[str], dtype: Dtype) -> LoadedModel:
+    with _explained(location):
+        config = AutoConfig.from_pretrained(location.source, revision=location.revision)
+        revision = getattr(config, "_commit_hash", None) or location.revision
+        _set_labels(config, labels, location)
+        tokenizer = AutoTokenizer.from_pretrained(location.source, revision=revision)
+        model = AutoModelForSequenceClassification.from_pretrained(
+            location.source,
+            revision=revision,
+            config=config,
+            dtype=getattr(torch, dtype),
+            ignore_mismatched_sizes=bool(labels),
+        )
+    _give_padding(model, tokenizer)
+    return LoadedModel(model.eval(), tokenizer, location.name, revision if location.is_hub else "")
+
+
+def _label_settings(labels: Sequence[str]) -> dict[str, Any]:
+    return {
+        "num_labels": len(labels),
+        "id2label": dict(enumerate(labels)),
+        "label2id": {label: index for index, label in enumerate(labels)},
+        "problem_type": "multi_label_classification",
+    }
+
+
+def _set_labels(config: PretrainedConfig, labels: Sequence[str], location: Location) -> None:
+    if labels:
+        for key, value in _label_settings(labels).items():
+            setattr(config, key, value)
+    elif not any("ForSequenceClassification" in name for name in config.architectures or ()):
+        raise ModelUnavailableError(
+            f"{location.name} is {', '.join(config.architectures or ['an encoder'])}, which has no trained "
+            "classification head: train one with `python -m rayjobs.train_classifier`, or name a classifier"
+        )
+
+
+def _give_padding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Decoder-only models often have no padding token, and a batch of several texts needs one."""
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    if model.config.pad_token_id is None:
+        model.config.pad_token_id = tokenizer.pad_token_id
+
+
+@contextmanager
+def _explained(location: Location) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        _explain(error, location)
+
+
+def _explain(error: OSError, location: Location) -> NoReturn:
+    causes: list[BaseException] = [error]
+    while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None:
+        causes.append(cause)
+    where = f"{location.name}@{location.revision}" if location.is_hub else location.source
+    if not location.is_hub:
+        reason = f"{where} does not load: {error}"
+    elif any(isinstance(cause, GatedRepoError) for cause in causes):
+        reason = (
+            f"{where} is gated: ask for access at https://huggingface.co/{location.name}, then log in with "
+            "`hf auth login` or set HF_TOKEN"
+        )
+    elif any(isinstance(cause, RevisionNotFoundError) for cause in causes):
+        reason = f"{location.name} has no revision {location.revision!r} on the hub: give a branch, a tag or a commit"
+    elif any(isinstance(cause, RepositoryNotFoundError) for cause in causes):
+        reason = (
+            f"{location.name} is neither a folder here nor a public model of the hub: check the spelling, or set "
+            "HF_TOKEN if it is private"
+        )
+    else:
+        reason = (
+            f"{where} cannot be loaded ({str(error).splitlines()[0]}): without a connection, fetch it beforehand with "
+            f"`hf download {location.name} --revision {location.revision}`, or name a folder or embedded/minilm"
+        )
+    raise ModelUnavailableError(reason) from error
