@@ -1,0 +1,67 @@
+"""A named source from the Hugging Face hub, through `datasets.load_dataset`: pinned to a commit, no scripts run."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from detox.data.formats import Record, arrow_records
+from detox.data.sources.source import Source
+
+BATCH_ROWS = 1024
+
+
+@dataclass(frozen=True)
+class HubPart:
+    """One split of a hub data set."""
+
+    split: str
+    columns: tuple[str, ...]
+    dataset: Any
+    """`datasets.Dataset`, or `IterableDataset` when streamed."""
+
+    def records(self, columns: list[str]) -> Iterator[Record]:
+        """Its rows, these columns only."""
+        chosen = self.dataset.select_columns(columns).with_format("arrow")
+        for table in chosen.iter(batch_size=BATCH_ROWS):
+            yield from arrow_records(table)
+
+
+def load(source: Source, streaming: bool) -> tuple[str, tuple[HubPart, ...]]:
+    """The commit that was loaded, and its splits.
+
+    Args:
+        streaming: fetch while reading, nothing kept: right when only the first rows are wanted.
+
+    Raises:
+        ValueError: the hub cannot be reached, or the data set is gone or gated; says how else to get it.
+    """
+    from datasets import load_dataset
+
+    try:
+        commit = _commit(source)
+        splits = load_dataset(source.hub, data_dir=source.hub_folder or None, revision=commit, streaming=streaming)
+        parts = tuple(HubPart(str(split), _columns(dataset), dataset) for split, dataset in splits.items())
+    # the hub's, httpx's and datasets' exceptions have no common base but these; all of them mean that it did not load
+    except (OSError, RuntimeError, ValueError) as error:
+        raise ValueError(
+            f"source {source.name!r} could not be loaded from the hub ({source.hub} at {source.revision}): {error}. "
+            f"To get it: {source.obtain}; a gated data set needs its terms accepted on {source.homepage} and "
+            "`hf auth login`. A local copy is given as --data.local FOLDER"
+        ) from error
+    return commit, parts
+
+
+def _commit(source: Source) -> str:
+    if re.fullmatch(r"[0-9a-f]{40}", source.revision):
+        return source.revision
+    from huggingface_hub import HfApi
+
+    return str(HfApi().dataset_info(source.hub, revision=source.revision).sha)
+
+
+def _columns(dataset: Any) -> tuple[str, ...]:
+    """Column names; a streamed data set may know them only after its first row."""
+    return tuple(dataset.column_names or next(iter(dataset)))
