@@ -1,0 +1,85 @@
+"""The settings of classifier training, without torch, so that a job's `--help` is instant."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from detox.classifier.loss_settings import LossSettings
+from detox.data.settings import DataSettings
+from detox.runs.config import Config, JobConfig, ScalingSettings
+
+
+class ModelSettings(Config):
+    name: str = "embedded/minilm"
+    """`owner/name@revision` of the hub, a run directory, `embedded/minilm`, or `tiny/<architecture>`."""
+    max_length: int = Field(default=256, ge=8)
+    """Tokens a comment; longer ones are cut in training and windowed in prediction."""
+    gradient_checkpointing: bool = False
+
+
+class BatchSettings(Config):
+    """One optimizer step, all workers together."""
+
+    by: Literal["rows", "tokens"] = "rows"
+    """What `size` counts: comments, or tokens with their padding."""
+    size: int = Field(default=32, ge=1)
+    """Comments (or padded tokens) of an optimizer step on all workers together. It stays when workers come or go."""
+    per_forward: int = Field(default=16, ge=1)
+    """At most this many comments (or tokens) a worker in one forward pass; the rest by gradient accumulation."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> BatchSettings:
+        if self.by == "tokens" and self.per_forward < 512:
+            raise ValueError(f"a forward pass needs room for one long comment: per_forward ≥ 512, was {self.per_forward}")
+        return self
+
+
+class OptimiserSettings(Config):
+    lr: float = Field(default=2e-5, gt=0)
+    """Peak learning rate of AdamW."""
+    weight_decay: float = Field(default=0.01, ge=0)
+    warmup_ratio: float = Field(default=0.1, ge=0, lt=1)
+    """Share of all steps in which the learning rate rises linearly; then it falls linearly to zero."""
+    epochs: int = Field(default=3, ge=1)
+    max_steps: int = Field(default=0, ge=0)
+    """Stop after this many optimizer steps; 0: after `epochs`."""
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """`auto`: bf16 on a GPU that has it, else fp32. fp16 (with a loss scaler) is for GPUs without bf16 such as S3's T4."""
+    strategy: Literal["ddp", "zero2", "zero3"] = "ddp"
+    """Data parallel by torch DDP, or DeepSpeed ZeRO stage 2 or 3."""
+
+
+class StoppingSettings(Config):
+    metric: str = "roc_auc/macro"
+    """Validation figure by which the best checkpoint is chosen."""
+    higher_is_better: bool = True
+    patience: int = Field(default=2, ge=0)
+    """Evaluations without a better figure before training stops; 0: never."""
+
+
+class CheckpointSettings(Config):
+    every_steps: int = Field(default=0, ge=0)
+    """Evaluate and save every so many optimizer steps; 0: at the end of each epoch."""
+    keep: int = Field(default=2, ge=1)
+    """Checkpoints to keep, the best among them."""
+
+
+class TrainClassifierConfig(JobConfig):
+    """Everything that determines one trained classifier."""
+
+    task: Literal["multi_label", "regression"] = "multi_label"
+    data: DataSettings = DataSettings()
+    model: ModelSettings = ModelSettings()
+    loss: LossSettings = LossSettings()
+    batch: BatchSettings = BatchSettings()
+    optimiser: OptimiserSettings = OptimiserSettings()
+    stopping: StoppingSettings = StoppingSettings()
+    checkpoints: CheckpointSettings = CheckpointSettings()
+    scaling: ScalingSettings = ScalingSettings()
+    baseline: bool = True
+    """Train S3's TF-IDF + logistic regression on the same split and report it beside the model."""
+    submission: str = ""
+    """Unlabelled csv file with `id` and `comment_text` to write Kaggle's `submission.csv` for; empty: none."""

@@ -1,0 +1,328 @@
+"""Training one classifier on one rank: `transformers.Trainer` with our batches, our loss and our evaluation.
+
+What differs from the plain Trainer, and why:
+
+- batches by length (`batching`), so that padding is a few per cent instead of two thirds;
+- the loss is a mean over the rows of the *global* batch, whatever the ranks and the micro-batches;
+- evaluation shares the rows among the ranks by length and gathers by row number, so that every rank has the same
+  figures and takes the same decisions (early stopping, best checkpoint);
+- a resumed run ends bit-equal to an uninterrupted one (CPU, fp32, same ranks and threads).
+
+The module knows nothing of Ray: `rayjobs` hands in callbacks, a checkpoint folder, the rank and the world size.
+
+Shapes: N rows, B rows of a micro-batch, L labels.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from transformers import (
+    EarlyStoppingCallback,
+    PreTrainedModel,
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainerState,
+    TrainingArguments,
+)
+
+from detox.classifier.batching import (
+    MicroBatchSampler,
+    RowDataset,
+    TokenisedRows,
+    accumulation,
+    evaluation_batches,
+    loader,
+    pad_rows,
+)
+from detox.classifier.losses import Loss, build_loss
+from detox.classifier.metrics import classification_metrics, regression_metrics
+from detox.classifier.settings import TrainClassifierConfig
+
+EVALUATION_TOKENS = 16_384
+"""Padded tokens of one evaluation forward pass."""
+
+
+@dataclass(frozen=True)
+class LabelledRows:
+    """One part of the data as a rank needs it: token ids and labels `[N, L]`, float32 with NaN for missing."""
+
+    tokens: TokenisedRows
+    labels_NL: np.ndarray
+
+
+class ClassifierTrainer(Trainer):
+    """The Trainer of one rank. See the module's docstring for what it changes."""
+
+    def __init__(
+        self,
+        *,
+        model: PreTrainedModel,
+        args: TrainingArguments,
+        config: TrainClassifierConfig,
+        labels: Sequence[str],
+        train: LabelledRows,
+        validation: LabelledRows,
+        loss: Loss,
+        pad_id: int,
+        callbacks: list[TrainerCallback],
+    ) -> None:
+        self._config, self._label_names, self._loss = config, tuple(labels), loss
+        self._validation, self._pad_id = validation, pad_id
+        self._train_lengths = train.tokens.lengths
+        self._meter = ThroughputMeter()
+        super().__init__(
+            model=model,
+            args=args,
+            train_dataset=RowDataset(train.tokens, train.labels_NL, pad_id),
+            eval_dataset=RowDataset(validation.tokens, validation.labels_NL, pad_id),
+            callbacks=callbacks,
+        )
+        self.remove_callback(PrinterCallback)
+        self.model_accepts_loss_kwargs = False
+        self.loss_is_scaled_for_ga = True  # `compute_loss` divides by the rows of the whole optimizer step
+
+    def get_train_dataloader(self) -> DataLoader:
+        """Not prepared by accelerate, which would shard it a second time."""
+        rank, ranks = self.args.process_index, self.args.world_size
+        sampler = MicroBatchSampler(self._train_lengths, self._config.batch, self._config.run.seed, rank, ranks)
+        return loader(self.train_dataset, sampler)  # type: ignore[arg-type]
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Tensor],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Any:
+        """Sum over this micro-batch's rows, over the global rows; times the ranks, since DDP averages over them."""
+        self._meter.count(inputs["attention_mask"])
+        outputs = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"])
+        losses_B = self._loss(outputs.logits.float(), inputs["labels"])
+        loss = losses_B.sum() * self.args.world_size / inputs["global_rows"]
+        return (loss, outputs) if return_outputs else loss
+
+    def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> None:
+        """The batch itself says how many rows the optimizer step has; counting and gathering would cost a barrier."""
+
+    def floating_point_ops(self, inputs: dict[str, Tensor]) -> int:
+        return 0  # an estimate from parameter counts, which metrics.jsonl replaces by measured tokens/s
+
+    def evaluate(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> dict[str, float]:
+        """Validation figures, the same on every rank."""
+        started = time.perf_counter()
+        model = self.model_wrapped if self.is_deepspeed_enabled else self.model  # DDP would synchronise each forward
+        logits_NL = predict_logits(
+            model, self._validation.tokens, self._pad_id, self.args.process_index, self.args.world_size
+        )
+        losses_N = self._loss(torch.from_numpy(logits_NL), torch.from_numpy(self._validation.labels_NL))
+        figures = {"loss": float(losses_N.mean())} | self._figures(logits_NL)
+        metrics = {f"{metric_key_prefix}_{key}": value for key, value in figures.items()}
+        self.log(metrics | {f"{metric_key_prefix}_seconds": time.perf_counter() - started})
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        self._meter.start()
+        return metrics
+
+    def _figures(self, logits_NL: np.ndarray) -> dict[str, float]:
+        probabilities_NL = 1 / (1 + np.exp(-logits_NL))
+        if self._config.task == "regression":
+            return regression_metrics(probabilities_NL, self._validation.labels_NL, self._label_names)
+        return classification_metrics(probabilities_NL, self._validation.labels_NL, self._label_names)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if "loss" in logs:
+            logs = logs | self._meter.read(self.state.global_step, self.args.world_size)
+        super().log(logs, start_time)
+
+
+class ThroughputMeter:
+    """Tokens, padding, step time and device memory between two log lines of one rank."""
+
+    def __init__(self) -> None:
+        self._step = 0
+        self.start()
+
+    def start(self) -> None:
+        self._since = time.perf_counter()
+        self._padded = 0
+        self._masks: list[Tensor] = []
+
+    def count(self, mask_BT: Tensor) -> None:
+        self._padded += mask_BT.numel()
+        self._masks.append(mask_BT.sum())  # stays on the device: no synchronisation a step
+
+    def read(self, step: int, ranks: int) -> dict[str, float]:
+        """Figures since the last call: real tokens a second over all ranks (this rank's, times the ranks)."""
+        seconds = max(time.perf_counter() - self._since, 1e-9)
+        real = int(torch.stack(self._masks).sum()) if self._masks else 0
+        figures = {
+            "tokens_per_second": ranks * real / seconds,
+            "padding": 1 - real / max(self._padded, 1),
+            "step_seconds": seconds / max(step - self._step, 1),
+        }
+        if torch.cuda.is_available():
+            figures["device_memory_gib"] = torch.cuda.max_memory_allocated() / 2**30
+        self._step = step
+        self.start()
+        return figures
+
+
+@torch.inference_mode()
+def predict_logits(model: nn.Module, tokens: TokenisedRows, pad_id: int, rank: int = 0, ranks: int = 1) -> np.ndarray:
+    """Logits `[N, L]` float32 of all rows, computed by all ranks together and known to each."""
+    model.eval()
+    device = next(model.parameters()).device
+    found: list[tuple[np.ndarray, np.ndarray]] = []
+    for rows in evaluation_batches(tokens.lengths, EVALUATION_TOKENS, rank, ranks):
+        inputs = {key: value.to(device) for key, value in pad_rows([tokens[row] for row in rows], pad_id).items()}
+        found.append((rows, model(**inputs).logits.float().cpu().numpy()))
+    mine = (np.concatenate([rows for rows, _ in found]), np.concatenate([logits for _, logits in found]))
+    shares: list[Any] = [mine]
+    if ranks > 1:
+        shares = [None] * ranks
+        dist.all_gather_object(shares, mine)
+    logits_NL = np.empty((len(tokens), mine[1].shape[1]), dtype=np.float32)
+    for rows, logits in shares:
+        logits_NL[rows] = logits
+    return logits_NL
+
+
+def train(
+    config: TrainClassifierConfig,
+    model: PreTrainedModel,
+    labels: Sequence[str],
+    train_rows: LabelledRows,
+    validation: LabelledRows,
+    pad_id: int,
+    scratch: Path,
+    callbacks: Sequence[TrainerCallback] = (),
+    resume_from: Path | None = None,
+    ranks: int = 1,
+) -> dict[str, float]:
+    """Train to the end and return what the Trainer's state knows of the best checkpoint.
+
+    Args:
+        scratch: an empty local folder of this rank, for checkpoints in the making.
+        resume_from: a checkpoint folder of this config, world size and thread count.
+    """
+    arguments = training_arguments(config, scratch, ranks)
+    if config.model.gradient_checkpointing:
+        model.gradient_checkpointing_enable()
+    stopping = [EarlyStoppingCallback(config.stopping.patience)] if config.stopping.patience else []
+    trainer = ClassifierTrainer(
+        model=model,
+        args=arguments,
+        config=config,
+        labels=labels,
+        train=train_rows,
+        validation=validation,
+        loss=build_loss(config.loss, train_rows.labels_NL, labels),
+        pad_id=pad_id,
+        callbacks=[*stopping, *callbacks],
+    )
+    if resume_from is not None and _had_stopped(resume_from, config.stopping.patience):
+        return _outcome(TrainerState.load_from_json(str(resume_from / "trainer_state.json")))
+    trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
+    return _outcome(trainer.state)
+
+
+def _had_stopped(checkpoint: Path, patience: int) -> bool:
+    """Whether early stopping had ended the run at this checkpoint: the Trainer itself would train on from there."""
+    saved = TrainerState.load_from_json(str(checkpoint / "trainer_state.json")).stateful_callbacks
+    stopping = saved.get("EarlyStoppingCallback") if patience else None
+    return bool(stopping) and stopping["attributes"]["early_stopping_patience_counter"] >= patience
+
+
+def _outcome(state: TrainerState) -> dict[str, float]:
+    return {
+        "steps": state.global_step,
+        "best_step": state.best_global_step or state.global_step,
+        "best_metric": float(state.best_metric if state.best_metric is not None else "nan"),
+    }
+
+
+def training_arguments(config: TrainClassifierConfig, scratch: Path, ranks: int) -> TrainingArguments:
+    """The Trainer's arguments for a config.
+
+    Raises:
+        ValueError: a precision that the hardware does not have.
+    """
+    optimiser, every = config.optimiser, config.checkpoints.every_steps
+    precision = resolve_precision(optimiser.precision)
+    return TrainingArguments(
+        output_dir=str(scratch),
+        seed=config.run.seed,
+        data_seed=config.run.seed,
+        per_device_train_batch_size=config.batch.per_forward if config.batch.by == "rows" else 1,
+        gradient_accumulation_steps=accumulation(config.batch, ranks),
+        learning_rate=optimiser.lr,
+        weight_decay=optimiser.weight_decay,
+        warmup_steps=optimiser.warmup_ratio,
+        lr_scheduler_type="linear",
+        max_grad_norm=optimiser.max_grad_norm,
+        num_train_epochs=optimiser.epochs,
+        max_steps=optimiser.max_steps or -1,
+        bf16=precision == "bf16",
+        fp16=precision == "fp16",
+        use_cpu=not torch.cuda.is_available(),
+        eval_strategy="steps" if every else "epoch",
+        save_strategy="steps" if every else "epoch",
+        eval_steps=every or None,
+        save_steps=every or 500,
+        metric_for_best_model=config.stopping.metric,
+        greater_is_better=config.stopping.higher_is_better,
+        restore_callback_states_from_checkpoint=True,
+        logging_steps=config.tracking.log_every,
+        logging_first_step=True,
+        logging_nan_inf_filter=False,
+        disable_tqdm=True,
+        report_to=[],
+        dataloader_pin_memory=torch.cuda.is_available(),
+        ddp_find_unused_parameters=False,
+        deepspeed=deepspeed_config(optimiser.strategy) if optimiser.strategy != "ddp" else None,
+    )
+
+
+def resolve_precision(wanted: str) -> str:
+    """`auto` as bf16 where a GPU has it, else fp32.
+
+    Raises:
+        ValueError: fp16 without a GPU, bf16 on a GPU that lacks it.
+    """
+    cuda = torch.cuda.is_available()
+    bf16_gpu = cuda and torch.cuda.is_bf16_supported(including_emulation=False)
+    if wanted == "auto":
+        return "bf16" if bf16_gpu else "fp32"
+    if wanted == "fp16" and not cuda:
+        raise ValueError("precision fp16 needs a GPU, and none is visible: use --optimiser.precision fp32")
+    if wanted == "bf16" and cuda and not bf16_gpu:
+        raise ValueError("precision bf16 is not supported by this GPU: use --optimiser.precision fp16 or fp32")
+    return wanted
+
+
+def deepspeed_config(strategy: str) -> dict[str, Any]:
+    """DeepSpeed ZeRO-2 or ZeRO-3; `auto` values are filled in by the Trainer. Runs on CPU workers too."""
+    stage = {"zero2": 2, "zero3": 3}[strategy]
+    return {
+        "zero_optimization": {"stage": stage, "stage3_gather_16bit_weights_on_model_save": stage == 3},
+        "optimizer": {
+            "type": "AdamW",
+            "params": {"lr": "auto", "betas": "auto", "eps": "auto", "weight_decay": "auto", "torch_adam": True},
+        },
+        "bf16": {"enabled": "auto"},
+        "fp16": {"enabled": "auto"},
+        "gradient_clipping": "auto",
+        "gradient_accumulation_steps": "auto",
+        "train_batch_size": "auto",
+        "train_micro_batch_size_per_gpu": "auto",
+    }

@@ -1,0 +1,127 @@
+"""Connecting to Ray: the same command on a laptop, on a running cluster, and inside a submitted job.
+
+- No `RAY_ADDRESS`: a Ray of our own is started and ends with the job (`address="local"`, because a bare `ray.init()`
+  silently joins any head that runs on the machine).
+- `RAY_ADDRESS` set: that cluster; our packages travel to its workers.
+- Inside `ray job submit`: the job's cluster and its `runtime_env`; relative paths are refused, since the working
+  directory there is a temporary copy.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from detox.runs.config import JobConfig
+from detox.runs.storage import Storage
+
+WORKER_ENVIRONMENT = {
+    "TOKENIZERS_PARALLELISM": "false",  # the Rust tokenizers deadlock-warn after a fork
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+}
+CONTROLLER_ENVIRONMENT = {
+    # `ray.train.report` waits for the next health check: up to 2 s by default, 0.02 s with this
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
+    # Ray's own counters of rows and bytes print a line a second into the log
+    "RAY_TRAIN_METRICS_ENABLED": "0",
+}
+
+
+def in_submitted_job() -> bool:
+    """Whether this process is the entry point of a `ray job submit`."""
+    return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
+
+
+def connect(config: JobConfig) -> None:
+    """Connect to, or start, Ray, and check that the run's storage can be reached from every node.
+
+    Raises:
+        ValueError: a relative path in a submitted job, or local storage that another node does not see.
+        ConnectionError: `RAY_ADDRESS` does not answer.
+    """
+    if in_submitted_job():
+        refuse_relative_paths(_paths(config))
+    if not ray.is_initialized():
+        for key, value in (CONTROLLER_ENVIRONMENT | WORKER_ENVIRONMENT).items():
+            os.environ.setdefault(key, value)
+        ray.init(
+            address=None if os.environ.get("RAY_ADDRESS") else "local",
+            runtime_env=_runtime_env(),
+            logging_level=logging.WARNING,
+            include_dashboard=False if not os.environ.get("RAY_ADDRESS") else None,
+        )
+    check_shared(Storage(config.run.storage))
+
+
+def _runtime_env() -> dict[str, Any]:
+    environment: dict[str, Any] = {"env_vars": {**WORKER_ENVIRONMENT, **CONTROLLER_ENVIRONMENT}}
+    if os.environ.get("RAY_ADDRESS") and not in_submitted_job():
+        root = Path(__file__).resolve().parents[2]
+        environment["py_modules"] = [str(root / name) for name in ("detox", "rayjobs")]
+    return environment
+
+
+def _paths(config: JobConfig) -> dict[str, Sequence[str]]:
+    """Settings that name files or folders, found by their names: `storage`, `local`, `input` …"""
+    found: dict[str, Sequence[str]] = {"run.storage": [config.run.storage]}
+    data = getattr(config, "data", None)
+    if data is not None:
+        files = [source for source in data.source if "/" in source or "." in Path(source).name]
+        found |= {"data.source": files, "data.local": [data.local]}
+    for key in ("submission", "input", "output", "model"):
+        value = getattr(config, key, "")
+        if isinstance(value, str) and "@" not in value and (key != "model" or value.startswith(".")):
+            found[key] = [value]
+    return found
+
+
+def refuse_relative_paths(paths: Mapping[str, Sequence[str]]) -> None:
+    """Stop a submitted job whose inputs or outputs would be looked for in its temporary working directory.
+
+    Raises:
+        ValueError: names the setting, the path and the remedy.
+    """
+    for setting, values in paths.items():
+        for value in values:
+            if value and "://" not in value and not Path(value).is_absolute():
+                raise ValueError(
+                    f"{setting} is the relative path {value!r}, and a submitted job runs in a temporary copy of the "
+                    f"working directory: give an absolute path that every node sees, or a URI such as s3://bucket/…"
+                )
+
+
+def check_shared(storage: Storage) -> None:
+    """On a cluster of several nodes, write a probe and look for it from every node.
+
+    Raises:
+        ValueError: a node does not see it.
+    """
+    nodes = [node for node in ray.nodes() if node["Alive"]]
+    if len(nodes) < 2 or not storage.is_local:
+        return
+    name = f".probe-{uuid.uuid4().hex}"
+    storage.write_text(name, "")
+    try:
+        path = str(storage.local_path / name)
+        looks = [
+            ray.remote(num_cpus=0)(os.path.exists)
+            .options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False))
+            .remote(path)
+            for node in nodes
+        ]
+        blind = [node["NodeManagerAddress"] for node, seen in zip(nodes, ray.get(looks), strict=True) if not seen]
+    finally:
+        storage.delete(name)
+    if blind:
+        raise ValueError(
+            f"run.storage {storage.uri} is a local path that node {', '.join(blind)} does not see: use a folder that "
+            f"is mounted on every node, or a URI such as s3://bucket/…"
+        )

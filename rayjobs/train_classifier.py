@@ -1,0 +1,139 @@
+"""Train a toxicity classifier: raw comments in, a calibrated Hugging Face model and a report out.
+
+Stages: prepare the data (skipped for a prepared folder; shared by every run of one storage), train on Ray Train
+with `detox.classifier.training`, then calibrate, tune thresholds, evaluate beside S3's TF-IDF baseline, explain and
+write the artifact. Each goes on where it stopped when the same command runs again.
+
+Sources: S3 sections 1-8 and 9.1-9.4 (`cleanspeech`), S1 steps 4-9 (`toxicity_regressor`).
+
+    python -m rayjobs.train_classifier demo
+    python -m rayjobs.train_classifier minilm --data.source comments.csv --data.label-columns toxic
+    python -m rayjobs.train_classifier cleanspeech --data.local jigsaw/ --scaling.use-gpu True
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from detox.classifier.loss_settings import LossSettings
+from detox.classifier.settings import (
+    BatchSettings,
+    CheckpointSettings,
+    ModelSettings,
+    OptimiserSettings,
+    StoppingSettings,
+    TrainClassifierConfig,
+)
+from detox.data.settings import CleaningSettings, DataSettings, SplitSettings
+from detox.runs.config import ScalingSettings, override
+
+JOB = "train_classifier"
+
+JIGSAW_LABELS = ("toxic", "severe_toxic", "obscene", "threat", "insult", "identity_hate")
+
+
+def cleanspeech() -> TrainClassifierConfig:
+    """S3 to the letter: mDeBERTa-v3-base on Jigsaw's six labels, two GPUs.
+
+    S3 reports a macro ROC-AUC of 0.982 in its table (section 7) and of 0.989 in its headline, best epoch 3, macro F1
+    0.60 at threshold 0.5. Its loss weighs labels against each other, not positives against negatives. Departures: the
+    validation rows are stratified on `toxic` as S3 says, while its "95 000" and "24 000" rows are cut from fewer
+    comments than Jigsaw has, so ours are about 127 000 and 32 000; and the official test's rows that Kaggle did not
+    score (label -1) are masked.
+    """
+    return TrainClassifierConfig(
+        data=DataSettings(
+            source=("jigsaw2018",),
+            cleaning=CleaningSettings(preset="cleanspeech", near_duplicates=False),
+            split=SplitSettings(ratios=(0.8, 0.2, 0.0), stratify_on=("toxic",)),
+        ),
+        model=ModelSettings(name="microsoft/mdeberta-v3-base", max_length=256),
+        loss=LossSettings(name="weighted_bce"),
+        batch=BatchSettings(by="rows", size=32, per_forward=16),
+        optimiser=OptimiserSettings(lr=2e-5, weight_decay=0.01, warmup_ratio=0.1, epochs=6, max_grad_norm=1.0),
+        stopping=StoppingSettings(metric="roc_auc/macro", patience=2),
+        scaling=ScalingSettings(num_workers=2, use_gpu=True),
+    )
+
+
+def toxicity_regressor() -> TrainClassifierConfig:
+    """S1 steps 7-8: DeBERTa-v3-base regresses ToxicCommons' overall score, MSE behind a sigmoid.
+
+    Peer to compare with: a DeBERTa-v3-large regressor of Perspective scores (cooperleong00/deberta-v3-large_toxicity-
+    scorer) states an AUROC of 98.5 % on RealToxicityPrompts. S1 names no figure.
+    """
+    return TrainClassifierConfig(
+        task="regression",
+        data=DataSettings(source=("toxic_commons",), label_columns=("toxicity",)),
+        model=ModelSettings(name="microsoft/deberta-v3-base", max_length=256),
+        loss=LossSettings(name="mse"),
+        batch=BatchSettings(by="rows", size=16, per_forward=16),
+        optimiser=OptimiserSettings(lr=2e-5, epochs=3, max_grad_norm=1.0),
+        stopping=StoppingSettings(metric="mse/macro", higher_is_better=False, patience=0),
+        checkpoints=CheckpointSettings(every_steps=500),
+        scaling=ScalingSettings(num_workers=1, use_gpu=True),
+    )
+
+
+def minilm() -> TrainClassifierConfig:
+    """The embedded MiniLM encoder on your own files: no hub, no GPU, two CPU cores.
+
+    On 20,000 Jigsaw comments it ends about 0.014 ROC-AUC above TF-IDF + logistic regression on the same held-out
+    rows (docs/results.md has the measured figures).
+    """
+    return TrainClassifierConfig(
+        data=DataSettings(split=SplitSettings(ratios=(0.8, 0.1, 0.1))),
+        model=ModelSettings(name="embedded/minilm", max_length=256),
+        batch=BatchSettings(by="rows", size=32, per_forward=16),
+        optimiser=OptimiserSettings(lr=1e-4, epochs=2),
+        scaling=ScalingSettings(num_workers=2),
+    )
+
+
+def demo() -> TrainClassifierConfig:
+    """What `make demo` runs: the embedded encoder on a synthetic corpus, two workers, minutes on two cores.
+
+    The corpus is written for the demo (`detox.data.synthetic`); its figures say nothing of real comments.
+    """
+    return override(
+        minilm(),
+        {
+            "data.source": ("synthetic",),
+            "data.label_columns": JIGSAW_LABELS,
+            "data.split.ratios": (0.6, 0.2, 0.2),
+            "model.max_length": 128,
+            "optimiser.lr": 2e-4,
+            "optimiser.epochs": 2,
+        },
+    )
+
+
+RECIPES: dict[str, Callable[[], TrainClassifierConfig]] = {
+    "cleanspeech": cleanspeech,
+    "toxicity_regressor": toxicity_regressor,
+    "minilm": minilm,
+    "demo": demo,
+}
+
+
+def run(config: TrainClassifierConfig, recipe: str) -> dict[str, Any]:
+    """Run one config to its end, or go on where it stopped.
+
+    Returns:
+        the final figures, as `summary.json` holds them.
+    """
+    from rayjobs.ray_glue.classifier import train_classifier
+
+    return train_classifier(config, JOB, recipe)
+
+
+def main() -> None:
+    from rayjobs.cli import main as job_main
+
+    job_main(JOB, __doc__ or "", RECIPES, run)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
