@@ -13,7 +13,6 @@ Sources: S3 sections 1-8 and 9.1-9.4 (`cleanspeech`), S1 steps 4-9 (`toxicity_re
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -136,4 +135,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -101,8 +101,8 @@ def accumulation(settings: BatchSettings, ranks: int) -> int:
 class MicroBatchSampler:
     """What one rank forwards, in order: `accumulation` micro-batches for each global batch.
 
-    A `batch_sampler` for `DataLoader`. `transformers.Trainer` sets the epoch of `dataloader.batch_sampler.batch_sampler`
-    only; by being its own `batch_sampler` this one hears of every epoch, resumed or not.
+    A `batch_sampler` for `DataLoader`. `transformers.Trainer` sets the epoch only of
+    `dataloader.batch_sampler.batch_sampler`; by being its own `batch_sampler` this one hears of every epoch, resumed or not.
     """
 
     def __init__(self, lengths: np.ndarray, settings: BatchSettings, seed: int, rank: int = 0, ranks: int = 1) -> None:

@@ -32,7 +32,7 @@ class BatchSettings(Config):
     @model_validator(mode="after")
     def _fits(self) -> BatchSettings:
         if self.by == "tokens" and self.per_forward < 512:
-            raise ValueError(f"a forward pass needs room for one long comment: per_forward ≥ 512, was {self.per_forward}")
+            raise ValueError(f"a forward pass must hold one long comment: per_forward ≥ 512, was {self.per_forward}")
         return self
 
 
@@ -47,7 +47,7 @@ class OptimiserSettings(Config):
     """Stop after this many optimizer steps; 0: after `epochs`."""
     max_grad_norm: float = Field(default=1.0, gt=0)
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """`auto`: bf16 on a GPU that has it, else fp32. fp16 (with a loss scaler) is for GPUs without bf16 such as S3's T4."""
+    """`auto`: bf16 on a GPU that has it, else fp32. fp16 is for GPUs without bf16 (S3's T4)."""
     strategy: Literal["ddp", "zero2", "zero3"] = "ddp"
     """Data parallel by torch DDP, or DeepSpeed ZeRO stage 2 or 3."""
 

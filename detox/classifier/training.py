@@ -122,6 +122,7 @@ class ClassifierTrainer(Trainer):
         """Validation figures, the same on every rank."""
         started = time.perf_counter()
         model = self.model_wrapped if self.is_deepspeed_enabled else self.model  # DDP would synchronise each forward
+        assert model is not None
         logits_NL = predict_logits(
             model, self._validation.tokens, self._pad_id, self.args.process_index, self.args.world_size
         )
@@ -238,9 +239,9 @@ def train(
 
 def _had_stopped(checkpoint: Path, patience: int) -> bool:
     """Whether early stopping had ended the run at this checkpoint: the Trainer itself would train on from there."""
-    saved = TrainerState.load_from_json(str(checkpoint / "trainer_state.json")).stateful_callbacks
-    stopping = saved.get("EarlyStoppingCallback") if patience else None
-    return bool(stopping) and stopping["attributes"]["early_stopping_patience_counter"] >= patience
+    saved = TrainerState.load_from_json(str(checkpoint / "trainer_state.json")).stateful_callbacks or {}
+    stopping = saved.get("EarlyStoppingCallback", {}).get("attributes", {})
+    return patience > 0 and stopping.get("early_stopping_patience_counter", 0) >= patience
 
 
 def _outcome(state: TrainerState) -> dict[str, float]:

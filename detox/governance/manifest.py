@@ -93,7 +93,8 @@ def verify_manifest(folder: Path) -> dict[str, Any]:
         raise ManifestError(f"{path}: the signature does not match, so the manifest was altered") from None
     if signed["public_key"] not in _trusted_keys():
         raise ManifestError(
-            f"{path} is signed by a key that is not trusted here: put the signer's public key into {keys_folder()}/trusted"
+            f"{path} is signed by a key that is not trusted here: put the signer's public key into "
+            f"{keys_folder()}/trusted"
         )
     _compare(folder, body["files"])
     return signed

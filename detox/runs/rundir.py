@@ -1,15 +1,15 @@
 """A run directory explains itself and resumes.
 
-    <run.storage>/<run.name>/
-        config.json        resolved config, written first
-        environment.json   versions, git commit, hardware
-        metrics.jsonl      a line an event
-        checkpoints/       Ray Train's, one folder a checkpoint
-        artifact/          the final model, Hugging Face layout
-        summary.json       final figures, flat names
-        report.html        the page to look at
-        manifest.json      signed digests of the above
-        COMPLETE           written last
+<run.storage>/<run.name>/
+    config.json        resolved config, written first
+    environment.json   versions, git commit, hardware
+    metrics.jsonl      a line an event
+    checkpoints/       Ray Train's, one folder a checkpoint
+    artifact/          the final model, Hugging Face layout
+    summary.json       final figures, flat names
+    report.html        the page to look at
+    manifest.json      signed digests of the above
+    COMPLETE           written last
 """
 
 from __future__ import annotations

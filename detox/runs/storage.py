@@ -141,7 +141,7 @@ class Storage:
 def _resolve(uri: str) -> tuple[pafs.FileSystem, str]:
     if "://" not in uri:
         return pafs.LocalFileSystem(), str(Path(uri).expanduser().absolute())
-    scheme, _, rest = uri.partition("://")
+    scheme, _, _ = uri.partition("://")
     try:
         return pafs.FileSystem.from_uri(uri)
     except (ValueError, NotImplementedError):
@@ -150,7 +150,7 @@ def _resolve(uri: str) -> tuple[pafs.FileSystem, str]:
         filesystem = fsspec.filesystem(scheme)
     except (ValueError, ImportError) as error:
         raise ValueError(f"storage {uri!r}: scheme {scheme!r} is not supported here ({error})") from None
-    return pafs.PyFileSystem(pafs.FSSpecHandler(filesystem)), rest
+    return pafs.PyFileSystem(pafs.FSSpecHandler(filesystem)), filesystem._strip_protocol(uri)
 
 
 @contextmanager

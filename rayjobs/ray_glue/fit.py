@@ -34,11 +34,12 @@ def fit(
     Raises:
         TrainingFailed: the run failed for good; the same command goes on from its last checkpoint.
     """
+    workers = (scaling.min_workers, scaling.num_workers) if scaling.min_workers else scaling.num_workers
     trainer = TorchTrainer(
         worker,
         train_loop_config=settings,
         scaling_config=ScalingConfig(
-            num_workers=(scaling.min_workers, scaling.num_workers) if scaling.min_workers else scaling.num_workers,
+            num_workers=workers,  # type: ignore[arg-type]  # Ray's stub knows no elastic (min, max)
             use_gpu=scaling.use_gpu,
             resources_per_worker=scaling.resources_per_worker or None,
         ),

@@ -36,11 +36,10 @@ class ReportCallback(TrainerCallback):
         self._tracker, self._best_metric = tracker, best_metric
         self._started, self._first_step = time.monotonic(), -1
 
-    def on_log(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict[str, Any], **_: Any
-    ) -> None:
+    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if self._tracker is None:
             return
+        logs: dict[str, Any] = kwargs["logs"]
         validation = {key.removeprefix("eval_"): value for key, value in logs.items() if key.startswith("eval_")}
         if validation:
             self._tracker.log("validation", state.global_step, validation)
@@ -59,14 +58,14 @@ class ReportCallback(TrainerCallback):
         sys.stdout.flush()
 
     def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> TrainerControl:
         """Save at once when a node is about to be reclaimed. Asking is a barrier, hence only every few steps."""
         if state.global_step % max(int(args.logging_steps), 1) == 0 and ray.train.get_preemption_info() is not None:
             control.should_save = True
         return control
 
-    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         folder = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
         metrics = {
             "step": state.global_step,

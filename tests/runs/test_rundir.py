@@ -1,0 +1,111 @@
+"""Run directories: stable names, resume policy, one holder at a time."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from detox.runs.config import override
+from detox.runs.rundir import LEASE, RunExists, lease, open_run, run_name
+from detox.runs.storage import Storage
+from rayjobs.train_classifier import minilm
+
+
+def config(tmp_path, **changes):
+    return override(minilm(), {"run.storage": str(tmp_path), **{k.replace("__", "."): v for k, v in changes.items()}})
+
+
+def test_name_is_stable_and_says_what_it_is() -> None:
+    assert run_name("train_classifier", "minilm", minilm().run) == "train-classifier-minilm-s42"
+
+
+@pytest.mark.parametrize("name", ["a/b", "..", ".hidden"])
+def test_a_name_is_one_folder(name: str) -> None:
+    with pytest.raises(ValueError, match="one folder name"):
+        run_name("j", "r", override(minilm(), {"run.name": name}).run)
+
+
+def test_config_is_written_first_and_the_same_command_finds_it(tmp_path) -> None:
+    run = open_run(config(tmp_path), "train_classifier", "minilm")
+    saved = run.read_json("config.json")
+    assert saved["_recipe"] == "minilm"
+    assert saved["optimiser"]["lr"] == 1e-4
+    assert "torch" in run.read_json("environment.json")["packages"]
+    assert open_run(config(tmp_path), "train_classifier", "minilm").uri == run.uri
+
+
+def test_another_setting_under_the_same_name_shows_the_difference(tmp_path) -> None:
+    open_run(config(tmp_path), "train_classifier", "minilm")
+    with pytest.raises(RunExists, match=r"optimiser.lr: 0.0001 there, 0.5 here"):
+        open_run(config(tmp_path, optimiser__lr=0.5), "train_classifier", "minilm")
+
+
+def test_resume_policies(tmp_path) -> None:
+    with pytest.raises(RunExists, match="does not exist and --run.resume is must"):
+        open_run(config(tmp_path, run__resume="must"), "train_classifier", "minilm")
+    open_run(config(tmp_path), "train_classifier", "minilm")
+    open_run(config(tmp_path, run__resume="must"), "train_classifier", "minilm")
+    with pytest.raises(RunExists, match="--run.resume is never"):
+        open_run(config(tmp_path, run__resume="never"), "train_classifier", "minilm")
+
+
+def test_another_jobs_name_is_refused(tmp_path) -> None:
+    open_run(config(tmp_path, run__name="x"), "train_classifier", "minilm")
+    with pytest.raises(RunExists, match="belongs to job 'train_classifier'"):
+        open_run(config(tmp_path, run__name="x"), "evaluate", "minilm")
+
+
+def test_a_live_holder_is_named(tmp_path) -> None:
+    storage = Storage(tmp_path)
+    with lease(storage), pytest.raises(RunExists, match=f"in use by process {os.getpid()}"), lease(storage, wait=0):
+        pass
+
+
+def test_a_lease_is_given_back(tmp_path) -> None:
+    storage = Storage(tmp_path)
+    with lease(storage):
+        assert storage.exists(LEASE)
+    assert not storage.exists(LEASE)
+
+
+def test_a_dead_process_of_this_host_holds_nothing(tmp_path) -> None:
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    held = {"token": "t", "pid": gone.pid, "host": socket.gethostname(), "time": time.time()}
+    (tmp_path / LEASE).write_text(json.dumps(held))
+    with lease(Storage(tmp_path), wait=0):
+        pass
+
+
+def test_a_silent_holder_of_another_host_expires(tmp_path) -> None:
+    held = {"token": "t", "pid": 1, "host": "elsewhere", "time": time.time() - 31}
+    (tmp_path / LEASE).write_text(json.dumps(held))
+    with lease(Storage(tmp_path), wait=0):
+        pass
+
+
+def test_a_holder_renews_while_it_works(tmp_path) -> None:
+    with lease(Storage(tmp_path), seconds=0.3):
+        first = json.loads((tmp_path / LEASE).read_text())["time"]
+        time.sleep(0.5)
+        assert json.loads((tmp_path / LEASE).read_text())["time"] > first
+
+
+def test_who_waits_gets_the_lease_when_it_is_given_back(tmp_path) -> None:
+    storage, entered = Storage(tmp_path), threading.Event()
+
+    def second() -> None:
+        with lease(storage, seconds=1, wait=10):
+            entered.set()
+
+    with lease(storage, seconds=1):
+        thread = threading.Thread(target=second)
+        thread.start()
+        assert not entered.wait(0.3)
+    thread.join(10)
+    assert entered.is_set()

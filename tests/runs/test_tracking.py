@@ -1,0 +1,57 @@
+"""metrics.jsonl is always written, survives a kill, and a resumed run overwrites what it repeats."""
+
+import json
+
+from detox.runs.config import TrackingSettings, WandbSettings
+from detox.runs.rundir import RunDirectory
+from detox.runs.storage import Storage
+from detox.runs.tracking import Tracker, read_metrics
+
+
+def test_events_in_order(tmp_path) -> None:
+    run = RunDirectory(Storage(tmp_path))
+    tracker = Tracker(run, TrackingSettings(), {})
+    tracker.log("train", 1, {"loss": 0.5})
+    tracker.log("validation", 1, {"roc_auc/macro": float("nan")})
+    events = read_metrics(run)
+    assert [(e["event"], e["step"]) for e in events] == [("train", 1), ("validation", 1)]
+    assert events[1]["roc_auc/macro"] is None  # JSON has no NaN
+
+
+def test_a_resumed_run_drops_what_it_will_write_again(tmp_path) -> None:
+    run = RunDirectory(Storage(tmp_path))
+    tracker = Tracker(run, TrackingSettings(), {})
+    for step in (10, 20, 30):
+        tracker.log("train", step, {"loss": step})
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"event": "tra')  # killed while writing
+    Tracker(run, TrackingSettings(), {}, resume_step=20).log("train", 30, {"loss": 0})
+    assert [(e["step"], e["loss"]) for e in read_metrics(run)] == [(10, 10), (20, 20), (30, 0)]
+
+
+def test_remote_storage_is_rewritten_whole() -> None:
+    run = RunDirectory(Storage("memory://metrics/run"))
+    tracker = Tracker(run, TrackingSettings(), {})
+    tracker.log("train", 1, {"loss": 1.0})
+    tracker.log("train", 2, {"loss": 0.5})
+    assert [e["loss"] for e in read_metrics(run)] == [1.0, 0.5]
+
+
+def test_wandb_without_a_key_goes_offline(tmp_path, monkeypatch) -> None:
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    run = RunDirectory(Storage(tmp_path / "r"))
+    run.storage.make()
+    tracker = Tracker(run, TrackingSettings(wandb=WandbSettings(project="p")), {"lr": 0.1})
+    tracker.log("train", 1, {"loss": 1.0})
+    tracker.close()
+    assert list((tmp_path / "r" / "wandb").glob("offline-run-*/run-*.wandb"))
+
+
+def test_tensorboard_by_config(tmp_path) -> None:
+    run = RunDirectory(Storage(tmp_path))
+    tracker = Tracker(run, TrackingSettings(tensorboard=True), {})
+    tracker.log("train", 1, {"loss": 1.0})
+    tracker.close()
+    assert list((tmp_path / "tensorboard").glob("events.*"))
+    assert json.loads((tmp_path / "metrics.jsonl").read_text())["loss"] == 1.0
