@@ -108,7 +108,7 @@ def local_folder(name: str) -> Path | None:
     found = folder / "artifact" if (folder / "artifact").is_dir() else folder
     if not (found / "config.json").is_file():
         raise ModelUnavailableError(
-            f"{folder} holds no model: it needs a config.json (Hugging Face layout) or, as a run directory, an artifact/"
+            f"{folder} holds no model: it needs a config.json (Hugging Face layout) or, in a run directory, artifact/"
         )
     return found
 
