@@ -117,6 +117,8 @@ def _explained(path: Path) -> Iterator[None]:
     """What the libraries say of a broken file, as a `ValueError` that names the file."""
     try:
         yield
+    except csv.Error as error:
+        raise ValueError(f"{path} has no readable header line ({error}): the first line names the columns") from None
     except (OSError, pa.ArrowException) as error:
         if isinstance(error, FileNotFoundError):
             raise ValueError(f"{path} does not exist: check the path") from None
@@ -172,11 +174,8 @@ def _delimiter(path: Path) -> str:
 
 
 def _header(path: Path) -> list[str]:
-    lines = _lines(path)
-    try:
-        return next(csv.reader((line.text for line in lines), delimiter=_delimiter(path), strict=True), [])
-    except csv.Error as error:
-        raise ValueError(f"{path} has no readable header line ({error}): the first line names the columns") from None
+    rows = csv.reader((line.text for line in _lines(path)), delimiter=_delimiter(path), strict=True)
+    return next(filter(None, rows), [])
 
 
 def _csv_records(lines: Iterator[_Line], delimiter: str) -> Iterator[Record | Malformed]:
@@ -184,7 +183,7 @@ def _csv_records(lines: Iterator[_Line], delimiter: str) -> Iterator[Record | Ma
     feed = _LineFeed(lines)
     # strict: without it an unbalanced quote silently swallows the rows after it
     reader = csv.reader(feed, delimiter=delimiter, strict=True)
-    header: list[str] | None = None
+    header: list[str] = []
     while True:
         feed.taken = []
         try:
@@ -192,9 +191,11 @@ def _csv_records(lines: Iterator[_Line], delimiter: str) -> Iterator[Record | Ma
         except StopIteration:
             return
         except csv.Error as error:
+            if not header:
+                raise
             yield Malformed(feed.give_back_tail(), str(error))
             continue
-        if header is None:
+        if not header:
             header = fields
         elif len(fields) == len(header):
             yield Record(dict(zip(header, fields, strict=True)), any(line.repaired for line in feed.taken))

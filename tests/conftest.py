@@ -1,0 +1,28 @@
+"""Fixtures that several packages share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.hub import ROOT, StubHub, stub_hub
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    """Real corpora: the folder named by `DETOX_DATA`, or `../shared/data` beside the repository."""
+    folder = Path(os.environ.get("DETOX_DATA", ROOT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"needs the real corpora: {folder} is not there (name their folder with DETOX_DATA)")
+    return folder
+
+
+@pytest.fixture
+def serve_hub(tmp_path: Path) -> Iterator[Callable[..., StubHub]]:
+    """`serve_hub(models={name: folder}, datasets={name: folder})`: a stub hub until the test ends."""
+    with ExitStack() as stack:
+        yield lambda **repos: stack.enter_context(stub_hub(tmp_path / "hf_home", **repos))
