@@ -28,7 +28,7 @@ class Reliability(NamedTuple):
     """`[B]`, mean probability of the bin's rows, 0..1."""
     frequency: np.ndarray
     """`[B]`, mean target of the bin's rows, 0..1."""
-    count: np.ndarray
+    rows: np.ndarray
     """`[B]`, rows in the bin."""
 
 
@@ -63,10 +63,10 @@ def expected_calibration_error(probabilities_N: np.ndarray, targets_N: np.ndarra
     probability of the label is binned. NaN where no row states the label.
     """
     curve = reliability(probabilities_N, targets_N, bins)
-    if not len(curve.count):
+    if not len(curve.rows):
         return float("nan")
     gaps_B = np.abs(curve.confidence - curve.frequency)
-    return float(np.average(gaps_B, weights=curve.count))
+    return float(np.average(gaps_B, weights=curve.rows))
 
 
 def negative_log_likelihood(logits_N: np.ndarray, targets_N: np.ndarray, temperature: float = 1.0) -> float:

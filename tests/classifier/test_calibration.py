@@ -140,11 +140,11 @@ def test_calibration_error_by_hand() -> None:
     curve = reliability(probabilities_N, targets_N, bins=2)
     np.testing.assert_allclose(curve.confidence, [0.1, 0.8])
     np.testing.assert_allclose(curve.frequency, [0.5, 0.5])
-    assert curve.count.tolist() == [2, 2]
+    assert curve.rows.tolist() == [2, 2]
 
 
 def test_reliability_drops_empty_bins_and_missing_rows_and_keeps_the_border() -> None:
     curve = reliability(np.array([1.0, 0.0, 0.5]), np.array([1.0, 0.0, np.nan]), bins=10)
-    assert curve.count.tolist() == [1, 1]
+    assert curve.rows.tolist() == [1, 1]
     assert expected_calibration_error(np.array([1.0, 0.0]), np.array([1.0, 0.0])) == 0
     assert math.isnan(expected_calibration_error(np.array([0.5]), np.array([np.nan])))
