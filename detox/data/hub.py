@@ -39,13 +39,14 @@ def load(source: Source, streaming: bool) -> tuple[str, tuple[HubPart, ...]]:
         ValueError: the hub cannot be reached, or the data set is gone or gated; says how else to get it.
     """
     from datasets import load_dataset
+    from datasets.exceptions import DatasetsError
 
     try:
         commit = _commit(source)
         splits = load_dataset(source.hub, data_dir=source.hub_folder or None, revision=commit, streaming=streaming)
         parts = tuple(HubPart(str(split), _columns(dataset), dataset) for split, dataset in splits.items())
-    # the hub's, httpx's and datasets' exceptions have no common base but these; all of them mean that it did not load
-    except (OSError, RuntimeError, ValueError) as error:
+    # the network's, the hub's and `datasets`' own errors share no base; each of these means that it did not load
+    except (OSError, RuntimeError, ValueError, DatasetsError) as error:
         raise ValueError(
             f"source {source.name!r} could not be loaded from the hub ({source.hub} at {source.revision}): {error}. "
             f"To get it: {source.obtain}; a gated data set needs its terms accepted on {source.homepage} and "

@@ -31,7 +31,7 @@ class Origin:
     """Where rows come from, for the data card."""
 
     name: str
-    """Of the source, or the entry as given for files."""
+    """Of the source, of the file, or the pattern of a glob, without folders."""
     labels: tuple[str, ...]
     title: str = ""
     licence: str = "not stated (local files)"
@@ -82,7 +82,7 @@ def _files(entry: str, settings: DataSettings) -> tuple[Origin, tuple[Part, ...]
     comments = partial(_file_comment, settings.text_column, settings.label_columns, settings.split_column)
     remedy = "name the columns with --data.text-column, --data.label-columns and --data.split-column"
     parts = tuple(Part(path.name, None, _file_records(path, columns, remedy), comments) for path in paths)
-    return Origin(entry, settings.label_columns, files=tuple(paths)), parts
+    return Origin(Path(entry).name, settings.label_columns, files=tuple(paths)), parts
 
 
 def _file_comment(text: str, labels: tuple[str, ...], split: str, record: Columns) -> Iterator[Comment]:

@@ -166,7 +166,7 @@ def test_a_prepared_folder_reads_back_with_its_splits_and_labels(tmp_path: Path)
         ({"source": ("{tmp}",)}, "holds no dataset.json.*prepare_data"),
         (
             {"source": ("{tmp}/a.jsonl",), "text_column": "txet"},
-            r"a\.jsonl has no column 'txet' \(did you mean 'text'\?\); it has 'text', 'toxic', 'split': name the columns",
+            r"a\.jsonl has no column 'txet' \(did you mean 'text'\?\); it has 'text', 'toxic', 'split': name the",
         ),
         (
             {"source": ("{tmp}/a.jsonl",), "label_columns": ("insult",)},
