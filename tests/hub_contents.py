@@ -1,4 +1,4 @@
-"""What the stub hub holds: the data sets and models that recipes name, tiny, with the columns of their published cards."""
+"""What the stub hub holds: data sets and models under their real names, tiny, with the columns of their cards."""
 
 from __future__ import annotations
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
@@ -212,6 +213,18 @@ def test_toxic_spans_says_where_a_span_was_found(tmp_path: Path) -> None:
         ("you idiot", "validation", 1.0, 1.0),
     ]
     assert values(rejects, "text", "rule") == [("x", "label_invalid")]
+
+
+def test_synthetic_rows_are_made_in_the_number_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    def generate(rows: int, seed: int) -> pa.Table:
+        return pa.table(
+            {"text": [f"made {n} with {seed}" for n in range(rows)], **dict.fromkeys(JIGSAW_LABELS, [0.0] * rows)}
+        )
+
+    monkeypatch.setattr("detox.data.synthetic", SimpleNamespace(generate=generate), raising=False)
+    (batch,) = read(DataSettings(source=("synthetic",), limit=3))
+    assert batch.rows.column("text").to_pylist() == ["made 0 with 0", "made 1 with 0", "made 2 with 0"]
+    assert sum(batch.rows.num_rows for batch in read(DataSettings(source=("synthetic",)))) == 6000
 
 
 def test_several_sources_have_the_union_of_their_labels(tmp_path: Path) -> None:
