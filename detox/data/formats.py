@@ -93,6 +93,16 @@ def column_names(path: Path) -> tuple[str, ...]:
     return tuple(names)
 
 
+def parquet_rows(path: Path) -> int:
+    """Rows of a parquet file, from its footer.
+
+    Raises:
+        ValueError: a broken file.
+    """
+    with _explained(path), _parquet_file(path) as file:
+        return int(file.metadata.num_rows)
+
+
 def records(path: Path, columns: Iterable[str] = ()) -> Iterator[Record | Malformed]:
     """Rows of a file in their order; memory holds a batch of them.
 

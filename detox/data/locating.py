@@ -97,6 +97,7 @@ def _prepared(folder: Path) -> tuple[Origin, tuple[Part, ...]]:
     columns = {name: (name,) for name in ("text", *labels)}
     comments = partial(_file_comment, "text", labels, "")
     paths = tuple(folder / f"{split}.parquet" for split in PREPARED_SPLITS)
+    paths = tuple(path for path in paths if formats.parquet_rows(path))  # a split ratio may be 0
     parts = tuple(
         Part(folder.name, path.stem, _file_records(path, columns, "prepare the data again"), comments) for path in paths
     )

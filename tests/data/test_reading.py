@@ -143,14 +143,14 @@ def test_files_without_label_columns_have_none(tmp_path: Path) -> None:
     ]
 
 
-def test_a_prepared_folder_reads_back_with_its_splits_and_labels(tmp_path: Path) -> None:
+def test_a_prepared_folder_reads_back_with_its_labels_and_the_splits_that_hold_rows(tmp_path: Path) -> None:
     (tmp_path / "dataset.json").write_text(json.dumps({"labels": ["toxic"]}), encoding="utf-8")
     for split in "train", "validation", "test":
         pq.write_table(pa.table({"row": [0], "text": [f"of {split}"], "toxic": [0.25]}), tmp_path / f"{split}.parquet")
+    pq.write_table(pa.table({"text": pa.array([], pa.string())}), tmp_path / "validation.parquet")
     rows = rows_of(DataSettings(source=(str(tmp_path),)))
     assert [(row["text"], row["split"], row["toxic"]) for row in rows] == [
         ("of train", "train", 0.25),
-        ("of validation", "validation", 0.25),
         ("of test", "test", 0.25),
     ]
 
