@@ -72,9 +72,8 @@ def locate(entry: str, settings: DataSettings) -> tuple[Origin, tuple[Part, ...]
 
 
 def _files(entry: str, settings: DataSettings) -> tuple[Origin, tuple[Part, ...]]:
-    paths = (
-        sorted(Path(found) for found in glob.glob(entry, recursive=True)) if not Path(entry).exists() else [Path(entry)]
-    )
+    found = [entry] if Path(entry).exists() else sorted(glob.glob(entry, recursive=True))
+    paths = [Path(name) for name in found]
     if not paths:
         raise ValueError(f"no file matches {entry}: check the path (relative ones start at {Path.cwd()})")
     names = (settings.text_column, *settings.label_columns, settings.split_column)
@@ -107,8 +106,8 @@ def _prepared(folder: Path) -> tuple[Origin, tuple[Part, ...]]:
 def _named(source: Source, settings: DataSettings) -> tuple[Origin, tuple[Part, ...]]:
     revision, files = "", tuple[Path, ...]()
     if source.generate:
-        made = partial(source.generate, settings.limit)
-        parts: tuple[Part, ...] = (Part(source.name, None, lambda: map(Record, made()), source.comments),)
+        made = partial(_generated, source.generate, settings.limit)
+        parts: tuple[Part, ...] = (Part(source.name, None, made, source.comments),)
     elif settings.local:
         files, parts = _local_copy(source, Path(settings.local))
     elif source.hub:
@@ -119,6 +118,10 @@ def _named(source: Source, settings: DataSettings) -> tuple[Origin, tuple[Part, 
         )
     facts = (source.title, source.licence, source.homepage, revision, source.mapping)
     return Origin(source.name, source.labels, *facts, files), parts
+
+
+def _generated(generate: Callable[[int], Iterable[dict[str, Any]]], rows: int) -> Iterator[Record]:
+    return map(Record, generate(rows))
 
 
 def _from_hub(source: Source, streaming: bool) -> tuple[str, tuple[Part, ...]]:
