@@ -1,0 +1,202 @@
+"""The report of a trained classifier: what it does well, what badly, and how it came to be (S1 step 9, S3 section 9).
+
+`classifier_report` composes a `detox.evaluation.report.Report`; the sections are functions from the evaluation to
+blocks, in the order of the page.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from detox.classifier.evaluation import BASELINE_NAME, ClassifierEvaluation
+from detox.classifier.report_sections import (
+    calibration_blocks,
+    confusion_matrices,
+    ranking_curves,
+    score_scatter,
+    threshold_choice,
+    training_curves,
+)
+from detox.evaluation.masking import Mask, excerpt
+from detox.evaluation.report import (
+    Block,
+    Callout,
+    Cell,
+    Code,
+    Report,
+    Table,
+    Text,
+    Tile,
+    Tiles,
+    Tone,
+    key_values,
+)
+
+ERRORS_SHOWN = 8
+"""Sample errors of each kind."""
+TONES: dict[str, Tone] = {"better": "good", "worse": "bad", "undecided": "warning"}
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """What the run directory knows beside the predictions."""
+
+    name: str
+    command: str
+    """The command line that makes this run again."""
+    config: Mapping[str, Any] = field(default_factory=dict)
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    dataset: Mapping[str, Any] = field(default_factory=dict)
+    """`dataset.json` of the prepared data."""
+    events: Sequence[Mapping[str, Any]] = ()
+    """The lines of `metrics.jsonl`, oldest first."""
+    masked_words: Sequence[str] = ()
+    """Words that sample errors show as a letter and asterisks."""
+    notices: Sequence[str] = ()
+    """Sentences that every reader must see first, for example that the corpus is synthetic."""
+
+
+def classifier_report(evaluation: ClassifierEvaluation, facts: RunFacts) -> Report:
+    """The report's sections, ready to `render()`."""
+    report = Report(f"Toxicity classifier: {facts.name}", _subtitle(evaluation, facts))
+    regression = evaluation.task == "regression"
+    report.add("Result", *(Callout(notice, "warning") for notice in facts.notices), *_result(evaluation))
+    if regression:
+        report.add("Predicted and true scores", score_scatter(evaluation))
+    else:
+        report.add("Ranking", ranking_curves(evaluation))
+    report.add("Decision threshold", *threshold_choice(evaluation))
+    report.add("Confusion", confusion_matrices(evaluation))
+    report.add("Calibration", *calibration_blocks(evaluation))
+    report.add("Sample errors", *_sample_errors(evaluation, facts.masked_words))
+    report.add("Training", training_curves(facts.events))
+    report.add("Data", *_data(facts.dataset))
+    report.add("How to make it again", *_reproduction(facts))
+    return report
+
+
+def _subtitle(evaluation: ClassifierEvaluation, facts: RunFacts) -> str:
+    base = facts.config.get("model", {}).get("name", "")
+    count = len(evaluation.labels)
+    what = f"{count} label{'s' if count > 1 else ''}: {', '.join(evaluation.labels)}"
+    return f"{base}, {what}" if base else what
+
+
+def _result(evaluation: ClassifierEvaluation) -> list[Block | None]:
+    headline = evaluation.headline()
+    tone: Tone = TONES[headline.advantage.verdict] if headline else "neutral"
+    test, baseline = evaluation.test_figures(), evaluation.baseline_figures()
+    shown = (
+        ("mse", "mae", "r2", "spearman")
+        if evaluation.task == "regression"
+        else ("roc_auc", "pr_auc", "f1@tuned", "ece")
+    )
+    tiles = [
+        Tile(NAMES[name], f"{test[f'{name}/macro']:.4f}", _baseline_note(baseline.get(f"{name}/macro")))
+        for name in shown
+        if f"{name}/macro" in test
+    ]
+    return [
+        Callout(evaluation.verdict(), tone),
+        Tiles(tiles) if tiles else None,
+        _figures_table(evaluation, test, "The model on the test rows"),
+        _figures_table(evaluation, baseline, f"{BASELINE_NAME} on the same rows") if baseline else None,
+    ]
+
+
+NAMES = {
+    "roc_auc": "ROC-AUC",
+    "pr_auc": "PR-AUC",
+    "precision@0.5": "precision at 0.5",
+    "recall@0.5": "recall at 0.5",
+    "f1@0.5": "F1 at 0.5",
+    "precision@tuned": "precision, tuned",
+    "recall@tuned": "recall, tuned",
+    "f1@tuned": "F1, tuned threshold",
+    "ece": "calibration error",
+    "mse": "mean squared error",
+    "mae": "mean absolute error",
+    "r2": "R²",
+    "spearman": "Spearman",
+    "rows": "rows",
+    "positives": "positives",
+}
+
+
+def _baseline_note(value: float | None) -> str:
+    return "" if value is None else f"TF-IDF {value:.4f}"
+
+
+def _figures_table(evaluation: ClassifierEvaluation, figures: Mapping[str, float], caption: str) -> Table:
+    present = [name for name in NAMES if any(f"{name}/{label}" in figures for label in evaluation.labels)]
+    lines = (*evaluation.labels, "macro") if len(evaluation.labels) > 1 else evaluation.labels
+    rows: list[list[Cell]] = [[label, *(_figure(figures, name, label) for name in present)] for label in lines]
+    left_out = [
+        label for label in evaluation.labels if f"one_class/{label}" in figures or f"constant/{label}" in figures
+    ]
+    note = f"Left out of the macro average, since the test rows hold one class only: {', '.join(left_out)}."
+    return Table(caption, ["label", *(NAMES[name] for name in present)], rows, note if left_out else "")
+
+
+def _figure(figures: Mapping[str, float], name: str, label: str) -> Cell:
+    value = figures.get(f"{name}/{label}")
+    return int(value) if value is not None and name in {"rows", "positives"} else value
+
+
+def _sample_errors(evaluation: ClassifierEvaluation, masked_words: Sequence[str]) -> list[Block | None]:
+    """The surest mistakes of each kind, over all labels."""
+    mask = Mask(masked_words)
+    mistakes: dict[str, list[tuple[float, int, str]]] = {"flagged, and should not be": [], "missed": []}
+    for column, choice in enumerate(evaluation.thresholds):
+        values_N, targets_N = evaluation.test_probabilities_NL[:, column], evaluation.test_targets_NL[:, column]
+        alarms, missed = mistakes.values()
+        wrong = (targets_N < 0.5) & (values_N >= choice.threshold)
+        alarms += [(float(values_N[row]), int(row), choice.label) for row in np.flatnonzero(wrong)]
+        wrong = (targets_N >= 0.5) & (values_N < choice.threshold)
+        missed += [(float(values_N[row]), int(row), choice.label) for row in np.flatnonzero(wrong)]
+    tables: list[Block | None] = []
+    for kind, found in mistakes.items():
+        surest = sorted(found, key=lambda item: (item[0], item[1]), reverse=kind != "missed")[:ERRORS_SHOWN]
+        rows: list[list[Cell]] = [
+            [label, value, excerpt(mask(evaluation.test_texts[row]))] for value, row, label in surest
+        ]
+        if rows:
+            tables.append(
+                Table(f"{kind.capitalize()}: the surest of {len(found):,}", ["label", "probability", "comment"], rows)
+            )
+    note = "Offensive words are masked. Some of these are mistakes of the labels rather than of the model."
+    return [Text(note), *tables] if tables else []
+
+
+def _data(dataset: Mapping[str, Any]) -> list[Block | None]:
+    if not dataset:
+        return []
+    sources = [[str(s.get(key, "")) for key in ("name", "licence", "revision")] for s in dataset.get("sources", ())]
+    return [
+        key_values("Rows of each part", dataset["rows"]),
+        Table("Sources", ["source", "licence", "revision"], sources) if sources else None,
+        key_values("Rows that each rule touched", dataset["rules"]) if dataset.get("rules") else None,
+        Text("The data card (README.md beside the data) gives every cleaning decision with its counts."),
+    ]
+
+
+def _reproduction(facts: RunFacts) -> list[Block | None]:
+    packages = facts.environment.get("packages", {})
+    machine = {
+        key: str(facts.environment[key]) for key in ("python", "platform", "cpus", "gpus") if key in facts.environment
+    }
+    commit = facts.environment.get("git", {}).get("commit")
+    return [
+        Code("Command", facts.command),
+        key_values("Environment", machine | ({"commit": commit} if commit else {}) | packages)
+        if facts.environment
+        else None,
+        Code("Full config", json.dumps(facts.config, indent=2, ensure_ascii=False), folded=True)
+        if facts.config
+        else None,
+    ]
