@@ -12,7 +12,6 @@ from typing import Any, cast
 
 from detox.classifier.engine import Activation, Engine
 from detox.classifier.scorer import Scores
-from detox.data.cleaning import clean_text
 from detox.data.settings import CleaningSettings
 from detox.governance.manifest import MANIFEST, verify_manifest
 from detox.models.loading import Dtype, LoadedModel, load_sequence_classifier, local_folder
@@ -74,6 +73,8 @@ def load_artifact(folder: Path, *, device: str = "", dtype: str = "float32") -> 
     Raises:
         ValueError: not a classifier's artifact, or a manifest that does not hold.
     """
+    from detox.data.cleaning import clean_text  # ftfy and lingua, which other scorers do without
+
     for signed in (folder, folder.parent):
         if (signed / MANIFEST).is_file():
             verify_manifest(signed)
