@@ -14,7 +14,7 @@ Sources: S3 sections 1-8 and 9.1-9.4 (`cleanspeech`), S1 steps 4-9 (`toxicity_re
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from detox.classifier.loss_settings import LossSettings
 from detox.classifier.settings import (
@@ -27,6 +27,12 @@ from detox.classifier.settings import (
 )
 from detox.data.settings import CleaningSettings, DataSettings, SplitSettings
 from detox.runs.config import ScalingSettings, override
+
+if TYPE_CHECKING:
+    from transformers import TrainerCallback
+
+    from detox.runs.rundir import RunDirectory
+    from detox.runs.storage import Storage
 
 JOB = "train_classifier"
 
@@ -123,9 +129,99 @@ def run(config: TrainClassifierConfig, recipe: str) -> dict[str, Any]:
     Returns:
         the final figures, as `summary.json` holds them.
     """
-    from rayjobs.ray_glue.classifier import train_classifier
+    from detox.classifier.finish import finish
 
-    return train_classifier(config, JOB, recipe)
+    from detox.runs.rundir import lease, open_run
+    from rayjobs.ray_glue.launch import check_paths, connect, on_one_node
+
+    check_paths(config)
+    directory = open_run(config, JOB, recipe)
+    if directory.is_complete:
+        print(f"already complete: {directory.uri}/report.html")
+        return directory.summary()
+    with lease(directory.storage):
+        connect(config)
+        data = prepare_stage(config)
+        best = training_stage(config, directory, data)
+        cpus = max(1, config.scaling.num_workers) * config.scaling.threads_per_worker
+        summary = on_one_node(finish, cpus, config.scaling.use_gpu)(config, recipe, directory.uri, data.uri, best)
+        directory.complete()
+    headline = summary["headline"]
+    print(f"{headline}\nreport:   {directory.uri}/report.html\nartifact: {directory.uri}/artifact")
+    return summary
+
+
+def prepare_stage(config: TrainClassifierConfig) -> Storage:
+    """The prepared data: the folder that `data.source` names, or the stage store's, made now if need be."""
+
+
+def training_stage(config: TrainClassifierConfig, directory: RunDirectory, data: Storage) -> str:
+    """Train, on Ray Train or inside this process, from the run's last checkpoint; the path of the best checkpoint."""
+    from detox.runs.progress import Follower
+    from rayjobs.ray_glue.fit import best_checkpoint, fit
+
+    settings = {"config": config.model_dump(mode="json"), "run": directory.uri, "data": data.uri}
+    with Follower(directory, config.stopping.metric):
+        if config.scaling.num_workers == 0:
+            return train_inside(settings)
+        return best_checkpoint(fit(train_worker, settings, directory, config.scaling, config.checkpoints.keep)).path
+
+
+def train_worker(settings: dict[str, Any]) -> dict[str, float]:
+    """One Ray Train worker: its rank, the checkpoint to go on from, and the callbacks that report."""
+    import tempfile
+    from contextlib import ExitStack
+    from pathlib import Path
+
+    import ray.train
+
+    from detox.classifier.progress import TrackerCallback, tracker_for
+    from detox.classifier.worker import Place, train_one_rank
+    from detox.data.prepared import PreparedData
+    from detox.runs.config import validated
+    from detox.runs.storage import Storage
+    from rayjobs.ray_glue.fit import CHECKPOINTS, fresh_scratch
+    from rayjobs.ray_glue.report import ReportCallback
+
+    config = validated(TrainClassifierConfig, settings["config"])
+    context = ray.train.get_context()
+    checkpoints = Storage(settings["run"]).child(CHECKPOINTS)
+    with ExitStack() as stack:
+        local = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="detox-worker-")))
+        checkpoint = ray.train.get_checkpoint()
+        resume_from = Path(stack.enter_context(checkpoint.as_directory())) if checkpoint else None
+        callbacks: list[TrainerCallback] = [ReportCallback(checkpoints)]
+        if context.get_world_rank() == 0:
+            callbacks.append(TrackerCallback(tracker_for(settings["run"], config, resume_from)))
+        return train_one_rank(
+            config,
+            PreparedData.open(Storage(settings["data"]).localise(local)),
+            Place(context.get_world_rank(), context.get_world_size(), fresh_scratch(checkpoints, local)),
+            callbacks,
+            resume_from,
+        )
+
+
+def train_inside(settings: dict[str, Any]) -> str:
+    """`scaling.num_workers 0`: the same training in this process, without Ray; for debugging and unit tests."""
+    from detox.classifier.progress import TrackerCallback, tracker_for
+    from detox.classifier.worker import Place, train_one_rank
+    from detox.data.prepared import PreparedData
+    from detox.runs.config import validated
+    from detox.runs.storage import Storage
+    from rayjobs.ray_glue.fit import CHECKPOINTS, last_trainer_checkpoint
+
+    config = validated(TrainClassifierConfig, settings["config"])
+    folder = Storage(settings["run"]).child(CHECKPOINTS).local_path
+    resume_from = last_trainer_checkpoint(folder)
+    outcome = train_one_rank(
+        config,
+        PreparedData.open(Storage(settings["data"]).local_path),
+        Place(0, 1, folder),
+        [TrackerCallback(tracker_for(settings["run"], config, resume_from))],
+        resume_from,
+    )
+    return str(folder / f"checkpoint-{outcome['best_step']:.0f}")
 
 
 def main() -> None:

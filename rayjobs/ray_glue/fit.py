@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-from ray.train import Checkpoint, CheckpointConfig, FailureConfig, Result, RunConfig, ScalingConfig
+import ray.train
+from ray.train import Checkpoint, CheckpointConfig, FailureConfig, LoggingConfig, Result, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
 
 from detox.runs.config import ScalingSettings
 from detox.runs.rundir import RunDirectory
+from detox.runs.storage import Storage
 from rayjobs.ray_glue.report import SELECTION
 
 CHECKPOINTS = "checkpoints"
@@ -47,6 +51,7 @@ def fit(
             name=CHECKPOINTS,
             storage_path=run.storage.path,
             storage_filesystem=run.storage.filesystem,
+            logging_config=LoggingConfig(log_level="WARNING"),
             failure_config=FailureConfig(max_failures=scaling.max_failures),
             checkpoint_config=CheckpointConfig(
                 num_to_keep=keep, checkpoint_score_attribute=SELECTION, checkpoint_score_order="max"
@@ -74,3 +79,19 @@ def best_checkpoint(result: Result) -> Checkpoint:
         raise ValueError("the run has no checkpoint: it ended before its first evaluation; train for more steps")
     checkpoint, _ = max(result.best_checkpoints, key=lambda item: (item[1][SELECTION], item[1]["step"]))
     return checkpoint
+
+
+def fresh_scratch(checkpoints: Storage, local: Path) -> Path:
+    """An empty folder of this worker's own for checkpoints in the making: beside the checkpoints where these are on a
+    file system, so that finished files are renamed into place and not copied; else below `local`."""
+    rank = ray.train.get_context().get_world_rank()
+    folder = (checkpoints.local_path if checkpoints.is_local else local) / f".making-{rank}"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder
+
+
+def last_trainer_checkpoint(folder: Path) -> Path | None:
+    """The newest complete `checkpoint-<step>` that `transformers.Trainer` left in `folder`."""
+    found = [path for path in folder.glob("checkpoint-*") if (path / "trainer_state.json").is_file()]
+    return max(found, key=lambda path: int(path.name.rsplit("-", 1)[1]), default=None)

@@ -12,15 +12,17 @@ from __future__ import annotations
 import logging
 import os
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from detox.runs.config import JobConfig
+from detox.runs.config import JobConfig, ScalingSettings
 from detox.runs.storage import Storage
+
+T = TypeVar("T")
 
 WORKER_ENVIRONMENT = {
     "TOKENIZERS_PARALLELISM": "false",  # the Rust tokenizers deadlock-warn after a fork
@@ -30,8 +32,8 @@ WORKER_ENVIRONMENT = {
 CONTROLLER_ENVIRONMENT = {
     # `ray.train.report` waits for the next health check: up to 2 s by default, 0.02 s with this
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
-    # Ray's own counters of rows and bytes print a line a second into the log
-    "RAY_TRAIN_METRICS_ENABLED": "0",
+    # `print` in a worker would reach the log twice
+    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
 }
 
 
@@ -40,25 +42,53 @@ def in_submitted_job() -> bool:
     return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
 
 
-def connect(config: JobConfig) -> None:
-    """Connect to, or start, Ray, and check that the run's storage can be reached from every node.
+def check_paths(config: JobConfig) -> None:
+    """Refuse relative paths inside a submitted job; elsewhere they are fine.
 
     Raises:
-        ValueError: a relative path in a submitted job, or local storage that another node does not see.
-        ConnectionError: `RAY_ADDRESS` does not answer.
+        ValueError: names the setting, the path and the remedy.
     """
     if in_submitted_job():
         refuse_relative_paths(_paths(config))
+
+
+def connect(config: JobConfig) -> None:
+    """Connect to, or start, Ray, and check that it can do what the config asks for.
+
+    Raises:
+        ValueError: storage that another node does not see, or more workers than a Ray of our own has room for.
+        ConnectionError: `RAY_ADDRESS` does not answer.
+    """
     if not ray.is_initialized():
         for key, value in (CONTROLLER_ENVIRONMENT | WORKER_ENVIRONMENT).items():
             os.environ.setdefault(key, value)
         ray.init(
             address=None if os.environ.get("RAY_ADDRESS") else "local",
             runtime_env=_runtime_env(),
-            logging_level=logging.WARNING,
+            logging_level=logging.ERROR,
+            log_to_driver=bool(os.environ.get("DETOX_WORKER_LOGS")),  # else they are in Ray's session folder
             include_dashboard=False if not os.environ.get("RAY_ADDRESS") else None,
         )
     check_shared(Storage(config.run.storage))
+    scaling = getattr(config, "scaling", None)
+    if scaling is not None and not os.environ.get("RAY_ADDRESS"):  # a cluster may grow, this machine does not
+        check_room(scaling, ray.cluster_resources())
+
+
+def check_room(scaling: ScalingSettings, resources: Mapping[str, float]) -> None:
+    """Refuse workers that would wait for ever.
+
+    Raises:
+        ValueError: names the resource, what is wanted and what there is.
+    """
+    each = {"CPU": 1.0, **({"GPU": 1.0} if scaling.use_gpu else {}), **scaling.resources_per_worker}
+    for resource, amount in each.items():
+        wanted, there = amount * scaling.num_workers, resources.get(resource, 0.0)
+        if wanted > there:
+            raise ValueError(
+                f"scaling asks for {wanted:g} {resource} ({scaling.num_workers} workers of {amount:g}) and Ray has "
+                f"{there:g} on this machine: lower --scaling.num-workers, or set RAY_ADDRESS to a larger cluster"
+            )
 
 
 def _runtime_env() -> dict[str, Any]:
@@ -125,3 +155,16 @@ def check_shared(storage: Storage) -> None:
             f"run.storage {storage.uri} is a local path that node {', '.join(blind)} does not see: use a folder that "
             f"is mounted on every node, or a URI such as s3://bucket/…"
         )
+
+
+def on_one_node(function: Callable[..., T], cpus: int, use_gpu: bool) -> Callable[..., T]:
+    """`function` as a Ray task with these resources, awaited; an exception comes out as it was raised."""
+    task = ray.remote(num_cpus=cpus, num_gpus=1 if use_gpu else 0, max_retries=3)(function)
+
+    def call(*arguments: Any) -> T:
+        try:
+            return ray.get(task.remote(*arguments))
+        except ray.exceptions.RayTaskError as error:
+            raise error.cause from None
+
+    return call

@@ -1,79 +1,89 @@
-"""Our report callback: what `transformers.Trainer` saves and logs, handed to Ray Train and to the run's tracker.
+"""Our report callback: what `transformers.Trainer` saves, handed to Ray Train.
 
 Ray's own `RayTrainReportCallback` copies the whole checkpoint to a temporary folder and uploads it, once a rank. Here
-each rank saves into a folder of its own and attaches exactly what it wrote: rank 0 the model, the optimizer and the
-state, the others their random state (or, under ZeRO, their shard). Ray merges them. The upload runs beside the
-training, and deletes the local copy.
+each rank saves into a scratch folder of its own and attaches exactly what it wrote: rank 0 the model, the optimizer
+and the state, the others their random state (or, under ZeRO, their shards); Ray merges them. On a local or mounted
+storage the scratch lies beside the checkpoints and its files are renamed into place, so every byte is written once; on
+an object store the upload runs beside the training.
 """
 
 from __future__ import annotations
 
-import sys
-import time
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
 import ray.train
+from pyarrow import fs as pafs
 from ray.train import Checkpoint, CheckpointUploadMode
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from detox.runs.tracking import Tracker
+from detox.runs.storage import Storage
 
 SELECTION = "selection"
 """Metric by which Ray keeps the best checkpoint: its step where it is the best so far, else 0. The later a new best,
 the higher, so the highest is always the best, and ties are decided as the Trainer decides them."""
 
+PREEMPTION_EVERY = 10
+"""Optimizer steps between two questions whether a node is about to be reclaimed; each is a barrier."""
+
 
 class ReportCallback(TrainerCallback):
-    """Reports checkpoints to Ray Train; rank 0 also writes metrics and progress.
+    """Reports each saved checkpoint; saves at once when a node of the run is about to be reclaimed.
 
     Args:
-        tracker: rank 0's; other ranks have none.
-        epochs: planned, for the progress line.
+        checkpoints: the folder that Ray Train keeps the checkpoints in.
     """
 
-    def __init__(self, tracker: Tracker | None, best_metric: str) -> None:
-        self._tracker, self._best_metric = tracker, best_metric
-        self._started, self._first_step = time.monotonic(), -1
-
-    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        if self._tracker is None:
-            return
-        logs: dict[str, Any] = kwargs["logs"]
-        validation = {key.removeprefix("eval_"): value for key, value in logs.items() if key.startswith("eval_")}
-        if validation:
-            self._tracker.log("validation", state.global_step, validation)
-            self._say(state, f"validation {self._best_metric} {validation.get(self._best_metric, float('nan')):.4f}")
-        elif "loss" in logs:
-            self._tracker.log("train", state.global_step, logs)
-            self._say(state, f"loss {logs['loss']:.4f} · {logs['tokens_per_second']:,.0f} tokens/s")
-
-    def _say(self, state: TrainerState, what: str) -> None:
-        if self._first_step < 0:
-            self._started, self._first_step = time.monotonic(), state.global_step
-        done = state.global_step - self._first_step
-        left = (time.monotonic() - self._started) / done * (state.max_steps - state.global_step) if done else 0.0
-        rest = f" · {left / 60:.0f} min left" if left > 90 else f" · {left:.0f} s left" if left else ""
-        print(f"step {state.global_step}/{state.max_steps} · epoch {state.epoch:.2f} · {what}{rest}", flush=True)
-        sys.stdout.flush()
+    def __init__(self, checkpoints: Storage) -> None:
+        self._checkpoints = checkpoints
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> TrainerControl:
-        """Save at once when a node is about to be reclaimed. Asking is a barrier, hence only every few steps."""
-        if state.global_step % max(int(args.logging_steps), 1) == 0 and ray.train.get_preemption_info() is not None:
+        if state.global_step % PREEMPTION_EVERY == 0 and ray.train.get_preemption_info() is not None:
             control.should_save = True
         return control
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        folder = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
-        metrics = {
-            "step": state.global_step,
-            SELECTION: state.global_step if state.best_global_step == state.global_step else 0,
-        }
+        made = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
+        best = state.best_global_step == state.global_step
+        mode = CheckpointUploadMode.SYNC if self._checkpoints.is_local else CheckpointUploadMode.ASYNC
         ray.train.report(
-            metrics,
-            checkpoint=Checkpoint.from_directory(str(folder)),
+            {"step": state.global_step, SELECTION: state.global_step if best else 0},
+            checkpoint=Checkpoint.from_directory(str(made)),
             checkpoint_dir_name=f"step-{state.global_step:07d}",
-            checkpoint_upload_mode=CheckpointUploadMode.ASYNC,
+            checkpoint_upload_mode=mode,
+            delete_local_checkpoint_after_upload=False,
+            checkpoint_upload_fn=self._upload,
         )
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Wait for uploads on their way: the scratch folder goes when the worker ends."""
+        if not self._checkpoints.is_local:
+            ray.train.get_all_reported_checkpoints()
+
+    def _upload(self, checkpoint: Checkpoint, name: str) -> Checkpoint:
+        made = Path(checkpoint.path)
+        target = self._checkpoints.child(name)
+        if target.is_local:
+            move_files(made, target.local_path)
+        else:
+            pafs.copy_files(str(made), target.path, pafs.LocalFileSystem(), target.filesystem)
+            shutil.rmtree(made)
+        return Checkpoint(target.path, filesystem=target.filesystem)
+
+
+def move_files(made: Path, target: Path) -> None:
+    """Rename every file below `made` to its place below `target`, which other ranks fill at the same time."""
+    for path in sorted(made.rglob("*")):
+        place = target / path.relative_to(made)
+        if path.is_dir():
+            place.mkdir(parents=True, exist_ok=True)
+            continue
+        place.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(path, place)
+    shutil.rmtree(made)

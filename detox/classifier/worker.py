@@ -1,0 +1,87 @@
+"""What one training worker does, from a prepared folder to the Trainer's outcome. Knows nothing of Ray."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from transformers import PreTrainedTokenizerBase, TrainerCallback, set_seed
+
+from detox.classifier.batching import TokenisedRows
+from detox.classifier.settings import TrainClassifierConfig
+from detox.classifier.training import LabelledRows, train
+from detox.data.prepared import Part, PreparedData
+from detox.models.loading import LoadedModel, load_sequence_classifier
+
+TOKENISE_AT_ONCE = 4096
+"""Texts a tokenizer call: enough for its threads, little memory."""
+
+
+class Place(NamedTuple):
+    """Where this worker stands among the others, and what it may write to."""
+
+    rank: int
+    ranks: int
+    scratch: Path
+    """An empty local folder of this worker's own."""
+
+
+def train_one_rank(
+    config: TrainClassifierConfig,
+    data: PreparedData,
+    place: Place,
+    callbacks: Sequence[TrainerCallback] = (),
+    resume_from: Path | None = None,
+) -> dict[str, float]:
+    """Load, tokenise and train on one rank.
+
+    Returns:
+        `steps`, `best_step`, `best_metric`.
+    """
+    torch.set_num_threads(config.scaling.threads_per_worker)
+    set_seed(config.run.seed)
+    loaded = load_for_training(config, data)
+    parts = [labelled_rows(data.part(name), loaded.tokenizer, config) for name in ("train", "validation")]
+    return train(
+        config,
+        loaded.model,
+        data.labels,
+        parts[0],
+        parts[1],
+        pad_id=_pad_id(loaded.tokenizer),
+        scratch=place.scratch,
+        callbacks=callbacks,
+        resume_from=resume_from,
+        ranks=place.ranks,
+    )
+
+
+def load_for_training(config: TrainClassifierConfig, data: PreparedData) -> LoadedModel:
+    """The base model with a new head for the data's labels; the same on every rank and after every restart."""
+    tiny = config.model.name.startswith("tiny/")
+    texts = {"texts_for_tokenizer": data.part("train").texts[:2000]} if tiny else {}
+    return load_sequence_classifier(config.model.name, data.labels, config.task, seed=config.run.seed, **texts)
+
+
+def labelled_rows(part: Part, tokenizer: PreTrainedTokenizerBase, config: TrainClassifierConfig) -> LabelledRows:
+    """A part's token ids, cut at `model.max_length`, with its labels. Rows without any label are left out."""
+    labelled = np.flatnonzero(~np.isnan(part.labels_NL).all(axis=1))
+    texts = [part.texts[row] for row in labelled]
+    return LabelledRows(tokenise(texts, tokenizer, config.model.max_length), part.labels_NL[labelled])
+
+
+def tokenise(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, max_length: int) -> TokenisedRows:
+    """Token ids with special tokens, each text cut at `max_length`."""
+    rows: list[list[int]] = []
+    for first in range(0, len(texts), TOKENISE_AT_ONCE):
+        chunk = list(texts[first : first + TOKENISE_AT_ONCE])
+        rows += tokenizer(chunk, truncation=True, max_length=max_length)["input_ids"]
+    return TokenisedRows.of(rows)
+
+
+def _pad_id(tokenizer: PreTrainedTokenizerBase) -> int:
+    assert isinstance(tokenizer.pad_token_id, int), "load_sequence_classifier gives every tokenizer a padding token"
+    return tokenizer.pad_token_id
