@@ -61,9 +61,11 @@ def train_one_rank(
 
 def load_for_training(config: TrainClassifierConfig, data: PreparedData) -> LoadedModel:
     """The base model with a new head for the data's labels; the same on every rank and after every restart."""
-    tiny = config.model.name.startswith("tiny/")
-    texts = {"texts_for_tokenizer": data.part("train").texts[:2000]} if tiny else {}
-    return load_sequence_classifier(config.model.name, data.labels, config.task, seed=config.run.seed, **texts)
+    name, seed = config.model.name, config.run.seed
+    if not name.startswith("tiny/"):
+        return load_sequence_classifier(name, data.labels, config.task, seed=seed)
+    texts = data.part("train").texts[:2000]  # a tiny model's tokenizer is trained on the spot
+    return load_sequence_classifier(name, data.labels, config.task, texts_for_tokenizer=texts, seed=seed)
 
 
 def labelled_rows(part: Part, tokenizer: PreTrainedTokenizerBase, config: TrainClassifierConfig) -> LabelledRows:

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import ray.train
-from ray.train import Checkpoint, CheckpointConfig, FailureConfig, LoggingConfig, Result, RunConfig, ScalingConfig
+from ray.train import Checkpoint, CheckpointConfig, FailureConfig, LoggingConfig, Result
 from ray.train.torch import TorchTrainer
+from ray.train.v2.api.config import RunConfig, ScalingConfig
 from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
 
 from detox.runs.config import ScalingSettings
@@ -43,7 +44,7 @@ def fit(
         worker,
         train_loop_config=settings,
         scaling_config=ScalingConfig(
-            num_workers=workers,  # type: ignore[arg-type]  # Ray's stub knows no elastic (min, max)
+            num_workers=workers,
             use_gpu=scaling.use_gpu,
             resources_per_worker=scaling.resources_per_worker or None,
         ),
