@@ -5,6 +5,7 @@ Shapes: N test rows, M validation rows, L labels.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -87,7 +88,8 @@ class ClassifierEvaluation:
         """Model against baseline on the same rows.
 
         Classification: macro ROC-AUC over the labels with two rows of each class, DeLong. Regression: mean squared
-        error, paired bootstrap. None without a baseline, or where no label has two rows of each class.
+        error, paired bootstrap. None without a baseline, or where no label has two rows of each class (regression: no
+        row at all).
         """
         if self.baseline_NL is None:
             return None
@@ -101,8 +103,10 @@ class ClassifierEvaluation:
         left_out = tuple(label for label, rows in zip(self.labels, smaller_L, strict=True) if rows < 2)
         return Headline("macro ROC-AUC", model.value, baseline.value, model.minus(baseline), left_out)
 
-    def _compare_errors(self, baseline_NL: np.ndarray) -> Headline:
+    def _compare_errors(self, baseline_NL: np.ndarray) -> Headline | None:
         known_N = ~np.isnan(self.test_targets_NL).all(axis=1)
+        if not known_N.any():
+            return None
         errors_NL = [
             (values - self.test_targets_NL)[known_N] ** 2 for values in (self.test_probabilities_NL, baseline_NL)
         ]
@@ -112,7 +116,8 @@ class ClassifierEvaluation:
 
     def summary(self) -> dict[str, float | bool]:
         """Flat figures for `summary.json`: `test/…`, `baseline/…`, `ece_before/…`, `threshold/…`, `temperature/…`, and
-        `over_baseline/{difference, low, high, p_value}` with `over_baseline/wins`."""
+        `over_baseline/{difference, low, high, p_value}` with `over_baseline/wins`. What cannot be computed is left out.
+        """
         figures: dict[str, float | bool] = {f"test/{name}": value for name, value in self.test_figures().items()}
         figures |= {f"baseline/{name}": value for name, value in self.baseline_figures().items()}
         figures |= {f"threshold/{choice.label}": choice.threshold for choice in self.thresholds}
@@ -123,15 +128,13 @@ class ClassifierEvaluation:
         if headline is not None:
             figures |= {f"over_baseline/{name}": value for name, value in headline.advantage._asdict().items()}
             figures["over_baseline/wins"] = headline.advantage.verdict == "better"
-        return figures
+        return {name: value for name, value in figures.items() if not math.isnan(value)}
 
     def verdict(self) -> str:
         """Plain sentences: how the model stands to its baseline."""
         headline = self.headline()
         if headline is None:
-            reason = (
-                "no baseline was trained" if self.baseline_NL is None else "no label has two test rows of each class"
-            )
+            reason = "no baseline was trained" if self.baseline_NL is None else "the test rows are too few"
             return f"There is no comparison: {reason}."
         advantage = headline.advantage
         figures = (

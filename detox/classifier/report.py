@@ -148,8 +148,10 @@ def _figure(figures: Mapping[str, float], name: str, label: str) -> Cell:
     return int(value) if value is not None and name in {"rows", "positives"} else value
 
 
-def _sample_errors(evaluation: ClassifierEvaluation, masked_words: Sequence[str]) -> list[Block | None]:
-    """The surest mistakes of each kind, over all labels."""
+def _sample_errors(evaluation: ClassifierEvaluation, masked_words: Sequence[str]) -> list[Block]:
+    """The surest mistakes of each kind, over all labels. Without words to mask no comment is printed."""
+    if not masked_words:
+        return [Text("Comments are left out, since there is no list of words to mask: the baseline provides one.")]
     mask = Mask(masked_words)
     mistakes: dict[str, list[tuple[float, int, str]]] = {"flagged, and should not be": [], "missed": []}
     for column, choice in enumerate(evaluation.thresholds):
@@ -159,7 +161,7 @@ def _sample_errors(evaluation: ClassifierEvaluation, masked_words: Sequence[str]
         alarms += [(float(values_N[row]), int(row), choice.label) for row in np.flatnonzero(wrong)]
         wrong = (targets_N >= 0.5) & (values_N < choice.threshold)
         missed += [(float(values_N[row]), int(row), choice.label) for row in np.flatnonzero(wrong)]
-    tables: list[Block | None] = []
+    tables: list[Block] = []
     for kind, found in mistakes.items():
         surest = sorted(found, key=lambda item: (item[0], item[1]), reverse=kind != "missed")[:ERRORS_SHOWN]
         rows: list[list[Cell]] = [
@@ -178,9 +180,9 @@ def _data(dataset: Mapping[str, Any]) -> list[Block | None]:
         return []
     sources = [[str(s.get(key, "")) for key in ("name", "licence", "revision")] for s in dataset.get("sources", ())]
     return [
-        key_values("Rows of each part", dataset["rows"]),
+        key_values("Rows of each part", ("part", "rows"), dataset["rows"]),
         Table("Sources", ["source", "licence", "revision"], sources) if sources else None,
-        key_values("Rows that each rule touched", dataset["rules"]) if dataset.get("rules") else None,
+        key_values("Rows that each rule touched", ("rule", "rows"), dataset["rules"]) if dataset.get("rules") else None,
         Text("The data card (README.md beside the data) gives every cleaning decision with its counts."),
     ]
 
@@ -193,7 +195,7 @@ def _reproduction(facts: RunFacts) -> list[Block | None]:
     commit = facts.environment.get("git", {}).get("commit")
     return [
         Code("Command", facts.command),
-        key_values("Environment", machine | ({"commit": commit} if commit else {}) | packages)
+        key_values("Environment", ("what", "version"), machine | ({"commit": commit} if commit else {}) | packages)
         if facts.environment
         else None,
         Code("Full config", json.dumps(facts.config, indent=2, ensure_ascii=False), folded=True)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 class Mask:
-    """Masks listed words wherever they stand as a word or begin one (`idiot` also covers `idiots`).
+    """Masks listed words, also with up to three letters more (`idiot` covers `idiots` and `idiotic`).
 
     Args:
         words: whole words; case does not matter. Without any, text stays as it is.
@@ -16,7 +16,7 @@ class Mask:
     def __init__(self, words: Iterable[str]) -> None:
         listed = sorted({word for word in words if word.strip()}, key=lambda word: (-len(word), word))
         alternatives = "|".join(re.escape(word) for word in listed)
-        self._pattern = re.compile(rf"(?<!\w)(?:{alternatives})\w*", re.IGNORECASE) if listed else None
+        self._pattern = re.compile(rf"(?<!\w)(?:{alternatives})\w{{0,3}}(?!\w)", re.IGNORECASE) if listed else None
 
     def __call__(self, text: str) -> str:
         """`You IDIOTS` becomes `You I*****`: as many asterisks as letters hidden."""

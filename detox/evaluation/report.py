@@ -149,6 +149,6 @@ def format_cell(value: Cell) -> str:
     return value
 
 
-def key_values(caption: str, values: Mapping[str, Cell], note: str = "") -> Table:
+def key_values(caption: str, columns: tuple[str, str], values: Mapping[str, Cell]) -> Table:
     """A table of two columns from a mapping."""
-    return Table(caption, ("setting", "value"), list(values.items()), note)
+    return Table(caption, columns, list(values.items()))
