@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import BatchEncoding, PreTrainedModel, PreTrainedTokenizerBase
 
 CHUNK = 4096
 """Texts in memory at a time."""
@@ -76,19 +76,26 @@ class Engine:
         return np.concatenate(chunks) if chunks else np.zeros((0, self.model.config.num_labels), np.float32)
 
     def windows(self, texts: Sequence[str]) -> Windows:
-        """The windows of `texts`, at least one each, in order; neighbours share a quarter of their tokens."""
-        encoded = self.tokenizer(
+        """The windows of `texts`, at least one each, in order."""
+        encoded = self.encode(texts)
+        filler = [self._filler()]
+        return Windows([ids or filler for ids in encoded["input_ids"]], encoded["overflow_to_sample_mapping"])
+
+    def encode(self, texts: Sequence[str], *, offsets: bool = False) -> BatchEncoding:
+        """Windows as the tokenizer gives them, without padding; neighbours share a quarter of their tokens.
+
+        With `offsets`, also `offset_mapping`: begin and end of each token in its text, (0, 0) for a special one.
+        """
+        return self.tokenizer(
             list(texts),
             truncation=True,
             max_length=self.max_length,
             stride=self.stride,
             return_overflowing_tokens=True,
+            return_offsets_mapping=offsets,
             return_attention_mask=False,
             return_token_type_ids=False,
         )
-        filler = [self._filler()]
-        ids = [window or filler for window in encoded["input_ids"]]
-        return Windows(ids, encoded["overflow_to_sample_mapping"])
 
     def window_probabilities(self, ids: Sequence[Sequence[int]]) -> np.ndarray:
         """float32 `[W, L]` of tokenised windows, in their order."""

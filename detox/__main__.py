@@ -1,0 +1,7 @@
+"""`python -m detox`."""
+
+import sys
+
+from detox.cli import main
+
+sys.exit(main())

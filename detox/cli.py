@@ -1,0 +1,109 @@
+"""`detox classify` and `detox explain`: texts in, JSON lines out.
+
+A text comes from the arguments, from a file (one text a line), or from standard input (`-`). Files of any size pass
+through in chunks. Errors go to standard error with exit status 2. torch is imported after the arguments are read.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any, TextIO
+
+CHUNK = 1024
+"""Texts in memory at a time."""
+
+METHODS = ("integrated_gradients", "shap", "attention")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status."""
+    options = _parser().parse_args(arguments)
+    try:
+        _run(options)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader has seen enough, as in `detox classify … | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (ValueError, OSError, ImportError) as error:
+        print(f"detox {options.command}: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="detox", description="Text toxicity: scores and explanations as JSON lines.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    classify = commands.add_parser("classify", help="probabilities and flags of texts")
+    explain = commands.add_parser("explain", help="which words made a score")
+    for command in (classify, explain):
+        command.add_argument("text", nargs="*", help="a text each, or - for standard input")
+        command.add_argument("--file", type=Path, help="a UTF-8 file with one text a line")
+        command.add_argument(
+            "--model",
+            required=True,
+            help="run directory, owner/name@revision, detoxify/original, tfidf:FOLDER, lexicon:FILE, tiny/bert",
+        )
+        command.add_argument("--device", default="", help="for example cuda:1 (default: the GPU where there is one)")
+        command.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), default="float32")
+    explain.add_argument("--label", default="", help="which label (default: the one with the highest score)")
+    explain.add_argument("--method", choices=METHODS, default=METHODS[0])
+    explain.add_argument("--html", type=Path, help="also write the last text's heat map to this file")
+    return parser
+
+
+def _run(options: argparse.Namespace) -> None:
+    texts = _texts(options)
+    from transformers.utils import logging
+
+    from detox.classifier.face import Classifier
+
+    logging.disable_progress_bar()
+    classifier = Classifier.load(options.model, device=options.device, dtype=options.dtype)
+    lines = _classified(classifier, texts) if options.command == "classify" else _explained(classifier, texts, options)
+    for line in lines:
+        print(json.dumps(line, ensure_ascii=False))
+
+
+def _texts(options: argparse.Namespace) -> Iterator[str]:
+    """The texts to read, lazily; which source it is, is settled at once.
+
+    Raises:
+        ValueError: none, or two sources.
+        OSError: the file cannot be opened.
+    """
+    if bool(options.text) == bool(options.file):
+        raise ValueError("give either texts (or - for standard input) or --file")
+    if options.file:
+        return _lines(options.file.open(encoding="utf-8", newline="\n"), str(options.file))
+    if options.text == ["-"]:
+        return _lines(open(sys.stdin.fileno(), encoding="utf-8", newline="\n", closefd=False), "standard input")
+    return iter(options.text)
+
+
+def _lines(stream: TextIO, name: str) -> Iterator[str]:
+    with stream:
+        try:
+            for line in stream:
+                yield line.rstrip("\r\n")
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{name} is not UTF-8 ({error}): convert it, for example with iconv") from None
+
+
+def _classified(classifier: Any, texts: Iterator[str]) -> Iterator[dict[str, Any]]:
+    while chunk := list(islice(texts, CHUNK)):
+        for text, row in zip(chunk, classifier.predict(chunk), strict=True):
+            probabilities = {label: round(value, 6) for label, value in row.probabilities.items()}
+            yield {"text": text, "probabilities": probabilities, "flags": list(row.flags)}
+
+
+def _explained(classifier: Any, texts: Iterable[str], options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    for text in texts:
+        explanation = classifier.explain(text, options.label, options.method)
+        if options.html:
+            options.html.write_text(explanation.to_html(), encoding="utf-8")
+        yield explanation.to_dict()
