@@ -101,7 +101,8 @@ class ClassifierEvaluation:
         model = macro_roc_auc(self.test_probabilities_NL, self.test_targets_NL)
         baseline = macro_roc_auc(self.baseline_NL, self.test_targets_NL)
         left_out = tuple(label for label, rows in zip(self.labels, smaller_L, strict=True) if rows < 2)
-        return Headline("macro ROC-AUC", model.value, baseline.value, model.minus(baseline), left_out)
+        metric = "macro ROC-AUC" if len(self.labels) > 1 else "ROC-AUC"
+        return Headline(metric, model.value, baseline.value, model.minus(baseline), left_out)
 
     def _compare_errors(self, baseline_NL: np.ndarray) -> Headline | None:
         known_N = ~np.isnan(self.test_targets_NL).all(axis=1)

@@ -97,7 +97,11 @@ def _result(evaluation: ClassifierEvaluation) -> list[Block | None]:
         else ("roc_auc", "pr_auc", "f1@tuned", "ece")
     )
     tiles = [
-        Tile(NAMES[name], f"{test[f'{name}/macro']:.4f}", _baseline_note(baseline.get(f"{name}/macro")))
+        Tile(
+            NAMES[name][0].upper() + NAMES[name][1:],
+            f"{test[f'{name}/macro']:.4f}",
+            _baseline_note(baseline.get(f"{name}/macro")),
+        )
         for name in shown
         if f"{name}/macro" in test
     ]

@@ -41,7 +41,7 @@ def ranking_curves(evaluation: ClassifierEvaluation) -> Figures | None:
     if not roc:
         return None
     roc_svg = plots.lines(roc, "roc", x="false positive rate", y="true positive rate", diagonal=True)
-    pr_svg = plots.lines(pr, "pr", x="recall", y="precision")
+    pr_svg = plots.lines(pr, "pr", x="recall", y="precision", steps=True)
     curves = f"one curve for each of {', '.join(roc)}; the table above gives the areas"
     return Figures(
         [

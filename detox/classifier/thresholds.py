@@ -67,7 +67,7 @@ def _tune(label: str, probabilities_N: np.ndarray, targets_N: np.ndarray, minimu
     positives = int(truth_K.sum())
     if positives < minimum_positives:
         curve = tradeoff(probabilities_N, targets_N, np.array([DEFAULT_THRESHOLD]))
-        reason = f"kept at {DEFAULT_THRESHOLD}: {positives} positive rows, and tuning needs {minimum_positives}"
+        reason = f"kept at {DEFAULT_THRESHOLD}: tuning needs {minimum_positives} positive rows, found {positives}"
         return ThresholdChoice(label, DEFAULT_THRESHOLD, float(curve.f1[0]), positives, False, reason)
     candidates_T = np.unique(probabilities_K)
     curve = tradeoff(probabilities_N, targets_N, candidates_T)

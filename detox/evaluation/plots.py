@@ -86,27 +86,32 @@ def lines(
     x: str,
     y: str,
     diagonal: bool = False,
+    steps: bool = False,
     marks: Mapping[str, float] | None = None,
-    limits: bool = True,
 ) -> str:
-    """Curves in one picture.
+    """Curves in one picture; both axes run from 0 to 1.
 
     Args:
         diagonal: draw y = x, the line of chance or of perfect calibration.
+        steps: hold each value back to the point before, as precision is defined over recall.
         marks: `label -> x` of vertical marks, such as the chosen threshold.
-        limits: both axes run from 0 to 1.
     """
     with mpl.rc_context(_STYLE):
         figure, axes = _axes(x, y)
         if diagonal:
             axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (4, 4)))
         for number, (label, (x_P, y_P)) in enumerate(series.items()):
-            axes.plot(*_thin(x_P, y_P), label=label, color=_colour(number), linestyle=DASHES[number // 2 % len(DASHES)])
+            axes.plot(
+                *_thin(x_P, y_P),
+                label=label,
+                color=_colour(number),
+                linestyle=DASHES[number // 2 % len(DASHES)],
+                drawstyle="steps-pre" if steps else "default",
+            )
         for label, at in (marks or {}).items():
             axes.axvline(at, color=INK, linewidth=1.2)
             axes.annotate(label, (at, 1.01), xycoords=("data", "axes fraction"), ha="center", va="bottom", color=INK)
-        if limits:
-            axes.set(xlim=(0, 1), ylim=(0, 1.01))
+        axes.set(xlim=(0, 1), ylim=(0, 1.01))
         _legend(axes, len(series))
         return to_svg(figure, name)
 
@@ -120,18 +125,6 @@ def training_curves(series: Series, name: str, *, y: str) -> str:
             axes.plot(*_thin(x_P, y_P), label=label, color=_colour(number), marker=marker, markersize=5)
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         _legend(axes, len(series))
-        return to_svg(figure, name)
-
-
-def bars(values: Mapping[str, float], name: str, *, x: str) -> str:
-    """Horizontal bars with their values written out."""
-    with mpl.rc_context(_STYLE):
-        figure, axes = _axes(x, "", height=0.6 + 0.32 * len(values))
-        drawn = axes.barh(list(values), list(values.values()), color=SERIES[0], height=0.65)
-        axes.bar_label(drawn, fmt="{:,.4g}", padding=4, color=INK)
-        axes.invert_yaxis()
-        axes.grid(axis="y", visible=False)
-        axes.margins(x=0.12)
         return to_svg(figure, name)
 
 

@@ -55,7 +55,7 @@ class Tiles:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows under a caption; the first column heads its row. Numbers are set right-aligned."""
+    """Rows under a caption; the first column heads its row."""
 
     kind: ClassVar[str] = "table"
     caption: str

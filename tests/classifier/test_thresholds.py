@@ -34,7 +34,7 @@ def test_too_few_positives_keep_one_half_and_say_so() -> None:
     (choice,) = tune_thresholds(PROBABILITIES_N[:, None], TARGETS_N[:, None], ["toxic"])
     assert (choice.threshold, choice.tuned, choice.positives) == (0.5, False, 2)
     assert choice.f1 == 0.5
-    assert choice.reason == "kept at 0.5: 2 positive rows, and tuning needs 10"
+    assert choice.reason == "kept at 0.5: tuning needs 10 positive rows, found 2"
 
 
 @given(st.integers(0, 10_000), st.sampled_from([1, 2, 7]))

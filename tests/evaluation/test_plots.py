@@ -15,7 +15,6 @@ CURVE = {"model": (np.linspace(0, 1, 1000), np.linspace(0, 1, 1000) ** 2)}
 DRAWN: dict[str, Callable[[], str]] = {
     "lines": lambda: plots.lines(CURVE | {"other": CURVE["model"]}, "a", x="recall", y="precision", marks={"0.3": 0.3}),
     "training": lambda: plots.training_curves({"loss": (np.arange(3), np.array([3.0, 2.0, 1.0]))}, "b", y="loss"),
-    "bars": lambda: plots.bars({"toxic": 10, "threat": 1}, "c", x="rows"),
     "confusion": lambda: plots.confusion_matrix(
         np.array([[90, 10], [5, 15]]), "d", truth=["no", "yes"], prediction=["not flagged", "flagged"]
     ),
