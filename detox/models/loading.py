@@ -25,6 +25,8 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.utils import cached_file
+from transformers.utils.hub import extract_commit_hash
 
 from detox.models import tiny
 from detox.models.embedded import minilm_folder
@@ -156,8 +158,8 @@ def _tiny(name: str, labels: Sequence[str], texts: Sequence[str], seed: int, dty
 
 def _pretrained(location: Location, labels: Sequence[str], dtype: Dtype) -> LoadedModel:
     with _explained(location):
-        config = AutoConfig.from_pretrained(location.source, revision=location.revision)
-        revision = getattr(config, "_commit_hash", None) or location.revision
+        revision = _commit(location) if location.is_hub else location.revision
+        config = AutoConfig.from_pretrained(location.source, revision=revision)
         _set_labels(config, labels, location)
         tokenizer = AutoTokenizer.from_pretrained(location.source, revision=revision)
         model = AutoModelForSequenceClassification.from_pretrained(
@@ -169,6 +171,12 @@ def _pretrained(location: Location, labels: Sequence[str], dtype: Dtype) -> Load
         )
     _give_padding(model, tokenizer)
     return LoadedModel(model.eval(), tokenizer, location.name, revision if location.is_hub else "")
+
+
+def _commit(location: Location) -> str:
+    """The commit behind a branch, a tag or a commit, online or in the local cache."""
+    config_file = cached_file(location.source, "config.json", revision=location.revision)
+    return extract_commit_hash(config_file, None) or location.revision
 
 
 def _label_settings(labels: Sequence[str]) -> dict[str, Any]:
