@@ -5,10 +5,10 @@
     environment.json   versions, git commit, hardware
     metrics.jsonl      a line an event
     checkpoints/       Ray Train's, one folder a checkpoint
-    artifact/          the final model, Hugging Face layout
+    artifact/          the final model, Hugging Face layout, with its signed manifest.json
+    baseline/          TF-IDF + logistic regression on the same rows
     summary.json       final figures, flat names
     report.html        the page to look at
-    manifest.json      signed digests of the above
     COMPLETE           written last
 """
 

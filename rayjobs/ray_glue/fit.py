@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import ray.train
-from ray.train import Checkpoint, CheckpointConfig, FailureConfig, LoggingConfig, Result
+from ray.train import Checkpoint, CheckpointConfig, FailureConfig, LoggingConfig, Result, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
-from ray.train.v2.api.config import RunConfig, ScalingConfig
 from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
 
 from detox.runs.config import ScalingSettings
@@ -44,11 +43,11 @@ def fit(
         worker,
         train_loop_config=settings,
         scaling_config=ScalingConfig(
-            num_workers=workers,
+            num_workers=workers,  # type: ignore[arg-type]  # Ray's annotations are of Train V1
             use_gpu=scaling.use_gpu,
             resources_per_worker=scaling.resources_per_worker or None,
         ),
-        run_config=RunConfig(
+        run_config=RunConfig(  # type: ignore[call-arg]  # likewise
             name=CHECKPOINTS,
             storage_path=run.storage.path,
             storage_filesystem=run.storage.filesystem,
