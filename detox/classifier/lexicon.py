@@ -46,8 +46,8 @@ class LexiconScorer:
                 spelt[unspaced].append(term)
             elif words := WORD.findall(term):
                 self._phrases[words[0]].append(words)
-        self._with_symbols = regex.compile(r"(?<![\w\p{M}])\L<terms>(?![\w\p{M}])", terms=spelt[False])
-        self._unspaced = regex.compile(r"\L<terms>", terms=spelt[True])
+        self._with_symbols = _any_of(spelt[False], r"(?<![\w\p{M}])\L<terms>(?![\w\p{M}])")
+        self._unspaced = _any_of(spelt[True], r"\L<terms>")
 
     @classmethod
     def load(cls, file: str | Path, label: str = "toxic") -> LexiconScorer:
@@ -85,3 +85,8 @@ class LexiconScorer:
         yield from (match.span() for match in self._with_symbols.finditer(folded))
         if UNSPACED.search(folded):
             yield from (match.span() for match in self._unspaced.finditer(folded))
+
+
+def _any_of(terms: list[str], pattern: str) -> regex.Pattern:
+    """`pattern` with `terms`; an empty list, which `regex` would find everywhere, matches nowhere."""
+    return regex.compile(pattern, terms=terms) if terms else regex.compile("(?!)")
