@@ -90,6 +90,7 @@ NOT_RESULT_AFFECTING: tuple[str, ...] = (
     "tracking",
     "scaling.max_failures",
     "scaling.min_workers",
+    "workers",
 )
 """Settings that may differ between two runs of one name: they cannot change a figure."""
 

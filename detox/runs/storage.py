@@ -75,7 +75,7 @@ class Storage:
             OSError: disk full, no permission; the sentence says which folder and what to do.
         """
         data = text.encode("utf-8")
-        with _explained(self.uri):
+        with explained(self.uri):
             self.make()
             if self.is_local:
                 target = self.local_path / name
@@ -99,7 +99,7 @@ class Storage:
 
     def upload(self, folder: Path, name: str) -> None:
         """Copy a local folder to `name`. On a local disk it appears whole or not at all."""
-        with _explained(self.uri):
+        with explained(self.uri):
             self.make()
             if self.is_local:
                 target = self.local_path / name
@@ -154,7 +154,8 @@ def _resolve(uri: str) -> tuple[pafs.FileSystem, str]:
 
 
 @contextmanager
-def _explained(uri: str) -> Iterator[None]:
+def explained(uri: str) -> Iterator[None]:
+    """Errors of writing below `uri`, as a sentence that says which folder and what to do."""
     try:
         yield
     except OSError as error:

@@ -1,0 +1,81 @@
+"""Ray Data as the `map_shards` of `detox.data.prepare`: shards cleaned by all CPUs, given back in their order.
+
+Shards travel as file names and come back as a few numbers a row, so the object store stays small and memory bounded,
+whatever the size of the corpus.
+"""
+
+from __future__ import annotations
+
+import logging
+import pickle
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import ray
+import ray.data
+
+from detox.data.prepare import MapShards, fingerprint, prepare
+from detox.data.settings import DataSettings
+from detox.runs.stages import StageStore
+from detox.runs.storage import Storage
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class RayMap:
+    """`map` over Ray Data: results in the order of the items.
+
+    Args:
+        workers: processes at most; 0: one a CPU of the cluster.
+        everywhere: False keeps the work on this node, for items that name files which other nodes do not see.
+    """
+
+    def __init__(self, workers: int = 0, everywhere: bool = True) -> None:
+        self.workers, self.everywhere = workers, everywhere
+
+    def __call__(self, function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
+        """Lazy: the work runs while results are taken. An exception of `function` comes out as it was raised."""
+        logging.getLogger("ray.data").setLevel(logging.ERROR)  # else its execution plans go to the job's output
+        rows = [{"item": pickle.dumps(item)} for item in items]
+        # a block an item: Ray Data otherwise packs small rows into one block, which one process works off
+        dataset = ray.data.from_items(rows, override_num_blocks=max(1, len(rows)))
+        dataset.context.execution_options.preserve_order = True
+        dataset.context.enable_progress_bars = False
+        done = dataset.map(
+            partial(_apply, function),
+            compute=ray.data.TaskPoolStrategy(size=self.workers or None),
+            label_selector=None if self.everywhere else {"ray.io/node-id": ray.get_runtime_context().get_node_id()},
+        )
+        for row in done.iter_rows():
+            value, error = pickle.loads(row["outcome"])
+            if error is not None:
+                raise error
+            yield value
+
+
+def _apply(function: Callable[[Any], Any], row: dict[str, Any]) -> dict[str, Any]:
+    """The result, or the exception, which Ray Data would otherwise put into words of its own."""
+    try:
+        return {"outcome": pickle.dumps((function(pickle.loads(row["item"])), None))}
+    except Exception as error:
+        return {"outcome": pickle.dumps((None, error))}
+
+
+def prepared_stage(settings: DataSettings, seed: int, storage: Storage, map_shards: MapShards) -> Storage:
+    """The prepared data from the stage store of `storage`, made now if need be: all jobs of one storage share it.
+
+    Args:
+        storage: that of the run (`run.storage`).
+        map_shards: a `RayMap`, or plain `map`.
+
+    Raises:
+        ValueError, OSError: see `detox.data.prepare.prepare`.
+    """
+
+    def produce(folder: Path) -> None:
+        prepare(settings, folder, seed, map_shards)
+
+    return StageStore(storage).run("data", {**fingerprint(settings), "seed": seed}, produce)
