@@ -11,13 +11,14 @@ from __future__ import annotations
 import argparse
 import json
 import resource
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
+
+from benchmarks.lines import print_line
 
 CHUNK = 32
 """Comments in a call of `Detoxify.predict`."""
@@ -41,7 +42,7 @@ def main(arguments: list[str] | None = None) -> None:
         for _ in range(options.runs):
             for who in runs:
                 runs[who].append(_in_process(who, folder, options))
-    _report(runs, options)
+    _report(runs)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -116,7 +117,7 @@ def _measure(who: str, folder: Path, options: argparse.Namespace) -> dict[str, A
     scores = predict(texts)
     seconds = time.perf_counter() - start
     peak = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-    return {"seconds": seconds, "mib": peak, "scores": [float(score) for score in scores[:2000]]}
+    return {"rate": len(texts) / seconds, "mib": peak, "scores": [float(score) for score in scores[:2000]]}
 
 
 def _ours(folder: Path) -> Any:
@@ -140,25 +141,18 @@ def _peer(folder: Path) -> Any:
     return predict
 
 
-def _report(runs: dict[str, list[dict[str, Any]]], options: argparse.Namespace) -> None:
-    differences = [abs(a - b) for a, b in zip(runs["ours"][0]["scores"], runs["peer"][0]["scores"], strict=True)]
-    median = {
-        key: {who: statistics.median(run[key] for run in runs[who]) for who in runs} for key in ("seconds", "mib")
-    }
-    rate = {who: options.comments / median["seconds"][who] for who in ("ours", "peer")}
-    memory = median["mib"]
-    _line(
-        "score difference, median over comments", statistics.median(differences), 0.0, "lower", "probability", options
-    )
-    _line("peak memory while scoring", memory["ours"], memory["peer"], "lower", "MiB", options)
-    _line("peak memory, all comments over half of them", memory["ours"], memory["ours_half"], "lower", "MiB", options)
-    _line("comments per second", rate["ours"], rate["peer"], "higher", "comments/s", options)
+def _report(runs: dict[str, list[dict[str, Any]]]) -> None:
+    def all_of(who: str, key: str) -> list[float]:
+        return [run[key] for run in runs[who]]
 
-
-def _line(metric: str, ours: float, peer: float, better: str, unit: str, options: argparse.Namespace) -> None:
-    line = {"benchmark": "scoring", "metric": metric, "ours": round(ours, 6), "peer": round(peer, 6)}
-    line |= {"ratio": round(ours / peer, 4) if peer else None, "better": better, "unit": unit, "runs": options.runs}
-    print(json.dumps(line), flush=True)
+    scores = zip(runs["ours"][0]["scores"], runs["peer"][0]["scores"], strict=True)
+    equal = [float(abs(ours - theirs) < 1e-5) for ours, theirs in scores]
+    print_line("scoring", "comments with the same score", [sum(equal)], [len(equal)], "higher", "comments")
+    print_line("scoring", "peak memory", all_of("ours", "mib"), all_of("peer", "mib"), "lower", "MiB")
+    halves = all_of("ours_half", "mib")
+    print_line("scoring", "peak memory, all comments over half of them", all_of("ours", "mib"), halves, "lower", "MiB")
+    rates = all_of("ours", "rate"), all_of("peer", "rate")
+    print_line("scoring", "comments per second", *rates, "higher", "comments/s")
 
 
 if __name__ == "__main__":
