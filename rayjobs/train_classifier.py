@@ -130,7 +130,7 @@ def run(config: TrainClassifierConfig, recipe: str) -> dict[str, Any]:
         the final figures, as `summary.json` holds them.
     """
     from detox.classifier.finish import finish
-
+    from detox.governance.manifest import MANIFEST, sign
     from detox.runs.rundir import lease, open_run
     from rayjobs.ray_glue.launch import check_paths, connect, on_one_node
 
@@ -140,19 +140,41 @@ def run(config: TrainClassifierConfig, recipe: str) -> dict[str, Any]:
         print(f"already complete: {directory.uri}/report.html")
         return directory.summary()
     with lease(directory.storage):
-        connect(config)
+        if config.scaling.num_workers:
+            connect(config)
         data = prepare_stage(config)
         best = training_stage(config, directory, data)
-        cpus = max(1, config.scaling.num_workers) * config.scaling.threads_per_worker
-        summary = on_one_node(finish, cpus, config.scaling.use_gpu)(config, recipe, directory.uri, data.uri, best)
+        print("evaluating", flush=True)
+        description = on_one_node(finish, config.scaling)(config, recipe, directory.uri, data.uri, best)
+        directory.storage.child("artifact").write_text(MANIFEST, sign(description))
         directory.complete()
-    headline = summary["headline"]
-    print(f"{headline}\nreport:   {directory.uri}/report.html\nartifact: {directory.uri}/artifact")
+    summary = directory.summary()
+    print(f"{summary['headline']}\nreport:   {directory.uri}/report.html\nartifact: {directory.uri}/artifact")
     return summary
 
 
 def prepare_stage(config: TrainClassifierConfig) -> Storage:
-    """The prepared data: the folder that `data.source` names, or the stage store's, made now if need be."""
+    """The prepared data: the folder that `data.source` names, or the stage store's, made now if need be.
+
+    Raises:
+        ValueError: data that cannot be read, or that cannot train this task; before any training.
+    """
+    from detox.classifier.worker import check_trainable
+    from detox.data.prepared import FACTS, PreparedData
+    from detox.runs.storage import Storage
+
+    storage, seed = Storage(config.run.storage), config.run.seed
+    if len(config.data.source) == 1 and Storage(config.data.source[0]).exists(FACTS):
+        folder = Storage(config.data.source[0])
+    else:
+        from rayjobs.ray_glue.data import RayMap, prepared_stage
+
+        cleaning = RayMap(everywhere=storage.is_local) if config.scaling.num_workers else map
+        folder = prepared_stage(config.data, seed, storage, cleaning)
+    if folder.is_local:
+        check_trainable(config, PreparedData.open(folder.local_path))
+    print(f"data: {folder.uri}", flush=True)
+    return folder
 
 
 def training_stage(config: TrainClassifierConfig, directory: RunDirectory, data: Storage) -> str:

@@ -26,3 +26,11 @@ def serve_hub(tmp_path: Path) -> Iterator[Callable[..., StubHub]]:
     """`serve_hub(models={name: folder}, datasets={name: folder})`: a stub hub until the test ends."""
     with ExitStack() as stack:
         yield lambda **repos: stack.enter_context(stub_hub(tmp_path / "hf_home", **repos))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def keys_of_this_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Runs of the tests sign with a key of their own, never with the user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DETOX_KEYS", str(tmp_path_factory.mktemp("keys")))
+        yield

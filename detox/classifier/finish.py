@@ -30,7 +30,7 @@ from detox.classifier.tfidf import TfidfScorer
 from detox.classifier.thresholds import tune_thresholds
 from detox.classifier.worker import load_for_training
 from detox.data.prepared import Part, PreparedData
-from detox.governance.manifest import write_manifest
+from detox.governance.manifest import describe
 from detox.models.loading import LoadedModel
 from detox.runs.config import digest, identity
 from detox.runs.rundir import RunDirectory
@@ -49,7 +49,7 @@ def finish(
     """Evaluate the best checkpoint and write the artifact and the report.
 
     Returns:
-        the final figures, as written to `summary.json`.
+        the description of the artifact for its manifest, which the caller signs: a worker node has another key.
     """
     run = RunDirectory(Storage(run_uri))
     with tempfile.TemporaryDirectory(prefix="detox-finish-") as scratch:
@@ -62,6 +62,14 @@ def finish(
         evaluation = evaluate(config, model, base, data, baseline)
         facts = run_facts(config, recipe, run, data, baseline)
         artifact = write_artifact(config, folder / "artifact", model, base, data, evaluation, facts)
+        description = describe(
+            artifact,
+            {"run": run.name, "job": "train_classifier", "config_sha256": digest(identity(config))},
+            parents=[
+                {"name": "data", "digest": data.digest, "classification": data.facts["classification"]},
+                {"name": base.name, "digest": base.revision, "classification": "open"},
+            ],
+        )
         run.storage.upload(artifact, "artifact")
         if baseline is not None:
             baseline.save(folder / "baseline")
@@ -72,7 +80,7 @@ def finish(
     run.storage.write_text("report.html", classifier_report(evaluation, facts).render())
     summary = evaluation.summary() | {"headline": evaluation.verdict(), "data": data_uri}
     run.write_json("summary.json", summary)
-    return summary
+    return description
 
 
 def _baseline(config: TrainClassifierConfig, data: PreparedData) -> TfidfScorer:
@@ -159,7 +167,7 @@ def write_artifact(
     evaluation: ClassifierEvaluation,
     facts: RunFacts,
 ) -> Path:
-    """The artifact's folder: Hugging Face layout, `detox.json`, model card, signed manifest."""
+    """The artifact's folder: Hugging Face layout, `detox.json`, model card."""
     model.save_pretrained(folder)
     base.tokenizer.save_pretrained(folder)
     described = {
@@ -178,12 +186,4 @@ def write_artifact(
         evaluation, facts, base_model=base.name, base_revision=base.revision, max_length=config.model.max_length
     )
     (folder / "README.md").write_text(card, encoding="utf-8")
-    write_manifest(
-        folder,
-        {"run": facts.name, "job": "train_classifier", "config_sha256": digest(identity(config))},
-        parents=[
-            {"name": "data", "digest": data.digest, "classification": data.facts.get("classification", "open")},
-            {"name": base.name, "digest": base.revision, "classification": "open"},
-        ],
-    )
     return folder

@@ -59,6 +59,32 @@ def train_one_rank(
     )
 
 
+def check_trainable(config: TrainClassifierConfig, data: PreparedData) -> None:
+    """Refuse data on which this config would train in vain.
+
+    Raises:
+        ValueError: a part without labelled rows; no label with both classes in the validation part (so that no figure
+            could choose a checkpoint); several labels for a regressor.
+    """
+    if config.task == "regression" and len(data.labels) != 1:
+        raise ValueError(
+            f"a regressor learns one label, and the data has {', '.join(data.labels)}: choose with --data.label-columns"
+        )
+    for name in ("train", "validation", "test"):
+        labels_NL = data.part(name).labels_NL
+        if np.isnan(labels_NL).all():
+            raise ValueError(
+                f"the {name} part has no labelled row: give it a share with --data.split.ratios, or more data"
+            )
+        truth_NL = np.where(np.isnan(labels_NL), np.nan, labels_NL >= 0.5)
+        both_L = (np.nanmin(truth_NL, axis=0, initial=1) == 0) & (np.nanmax(truth_NL, axis=0, initial=0) == 1)
+        if name != "test" and config.task == "multi_label" and not both_L.any():
+            raise ValueError(
+                f"no label has both classes in the {name} part ({len(labels_NL):,} rows): give more data, or check "
+                f"--data.label-columns"
+            )
+
+
 def load_for_training(config: TrainClassifierConfig, data: PreparedData) -> LoadedModel:
     """The base model with a new head for the data's labels; the same on every rank and after every restart."""
     name, seed = config.model.name, config.run.seed

@@ -43,34 +43,49 @@ def highest(classes: Iterable[str]) -> Classification:
     return order[max((order.index(name) for name in found), default=0)]
 
 
-def write_manifest(
+def describe(
     folder: Path,
     facts: Mapping[str, Any],
     parents: Sequence[Mapping[str, Any]] = (),
     classification: Classification = "open",
 ) -> dict[str, Any]:
-    """Digest and sign everything below `folder`.
+    """What a manifest says of everything below `folder`, still to be signed.
 
     Args:
-        folder: the artifact; an older manifest in it is replaced.
+        folder: the artifact; an older manifest in it does not count.
         facts: what else to record (run, job, config digest …), plain JSON values.
         parents: `{"name", "digest", "classification"}` of each input.
         classification: the artifact's own class; its parents' may raise it.
     """
-    body = {
+    return {
         "schema": 1,
         **facts,
         "parents": [dict(parent) for parent in parents],
         "classification": highest([classification, *(str(parent["classification"]) for parent in parents)]),
         "files": file_digests(folder),
     }
+
+
+def sign(body: Mapping[str, Any]) -> str:
+    """The text of `manifest.json`: the description with this machine's public key and signature."""
     key = _signing_key()
-    signed = body | {
+    signed = dict(body) | {
         "public_key": _encode(key.public_key().public_bytes_raw()),
         "signature": _encode(key.sign(_canonical(body))),
     }
-    (folder / MANIFEST).write_text(json.dumps(signed, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    return signed
+    return json.dumps(signed, indent=2, ensure_ascii=False) + "\n"
+
+
+def write_manifest(
+    folder: Path,
+    facts: Mapping[str, Any],
+    parents: Sequence[Mapping[str, Any]] = (),
+    classification: Classification = "open",
+) -> dict[str, Any]:
+    """Describe, sign and write, where the signer has the files at hand; the arguments are `describe`'s."""
+    body = describe(folder, facts, parents, classification)
+    (folder / MANIFEST).write_text(sign(body), encoding="utf-8")
+    return body
 
 
 def verify_manifest(folder: Path) -> dict[str, Any]:

@@ -30,8 +30,12 @@ def fit(
     run: RunDirectory,
     scaling: ScalingSettings,
     keep: int = 2,
+    score: str | None = SELECTION,
 ) -> Result:
     """Run `worker(settings)` on every worker of a Ray Train job whose checkpoints lie in the run directory.
+
+    Args:
+        keep: checkpoints to keep: the best by the reported metric `score`, and always the last.
 
     The same run directory resumes: Ray hands the last checkpoint to the workers (`ray.train.get_checkpoint()`).
 
@@ -54,7 +58,7 @@ def fit(
             logging_config=LoggingConfig(log_level="WARNING"),
             failure_config=FailureConfig(max_failures=scaling.max_failures),
             checkpoint_config=CheckpointConfig(
-                num_to_keep=keep, checkpoint_score_attribute=SELECTION, checkpoint_score_order="max"
+                num_to_keep=keep, checkpoint_score_attribute=score, checkpoint_score_order="max"
             ),
         ),
     )

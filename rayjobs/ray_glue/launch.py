@@ -157,14 +157,25 @@ def check_shared(storage: Storage) -> None:
         )
 
 
-def on_one_node(function: Callable[..., T], cpus: int, use_gpu: bool) -> Callable[..., T]:
-    """`function` as a Ray task with these resources, awaited; an exception comes out as it was raised."""
-    task = ray.remote(num_cpus=cpus, num_gpus=1 if use_gpu else 0, max_retries=3)(function)
+def on_one_node(function: Callable[..., T], scaling: ScalingSettings) -> Callable[..., T]:
+    """`function` with the CPUs of all workers, and a GPU if they have one, as an awaited Ray task; an exception comes
+    out as it was raised. Without workers it is called here."""
+    if scaling.num_workers == 0:
+        return function
+    cpus = scaling.num_workers * scaling.resources_per_worker.get("CPU", 1)
+    task = ray.remote(num_cpus=cpus, num_gpus=1 if scaling.use_gpu else 0)(_with_threads)
 
     def call(*arguments: Any) -> T:
         try:
-            return ray.get(task.remote(*arguments))
+            return ray.get(task.remote(scaling.num_workers * scaling.threads_per_worker, function, *arguments))
         except ray.exceptions.RayTaskError as error:
-            raise error.cause from None
+            raise error.cause from error
 
     return call
+
+
+def _with_threads(threads: int, function: Callable[..., T], *arguments: Any) -> T:
+    import torch
+
+    torch.set_num_threads(threads)
+    return function(*arguments)

@@ -17,7 +17,15 @@ def parse(*words: str):
 
 def test_dotted_overrides() -> None:
     recipe, config = parse(
-        "minilm", "--data.source", "a.csv", "b.csv", "--optimiser.lr", "5e-4", "--scaling.resources-per-worker", "CPU", "2"
+        "minilm",
+        "--data.source",
+        "a.csv",
+        "b.csv",
+        "--optimiser.lr",
+        "5e-4",
+        "--scaling.resources-per-worker",
+        "CPU",
+        "2",
     )
     assert recipe == "minilm"
     assert config.data.source == ("a.csv", "b.csv")

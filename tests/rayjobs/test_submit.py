@@ -1,0 +1,77 @@
+"""`ray job submit` against a real head with token authentication: logs, exit status, and the relative-path remedy."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.rayjobs.test_train_classifier import COMMON, ROOT, comments, prepared
+
+__all__ = ["comments", "prepared"]
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
+RAY = Path(sys.executable).with_name("ray")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def head(tmp_path_factory) -> Iterator[dict[str, str]]:
+    """A head of its own; ended by SIGTERM to its own process, never by `ray stop`, which ends every cluster here."""
+    dashboard = free_port()
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
+    environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "a-token-for-this-test-only-0123456789"}
+    process = subprocess.Popen(
+        [
+            str(RAY), "start", "--head", "--block", "--disable-usage-stats", "--node-ip-address=127.0.0.1",
+            f"--port={free_port()}", f"--dashboard-port={dashboard}", f"--ray-client-server-port={free_port()}",
+            f"--temp-dir={tmp_path_factory.mktemp('ray')}", "--num-cpus=2",
+        ],
+        env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", dashboard)) == 0:
+                break
+        time.sleep(0.3)
+    yield environment | {"RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{dashboard}"}
+    process.terminate()
+    process.wait(timeout=30)
+
+
+def submit(head: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:
+    """Submit as README shows; the head's own environment has the dependencies, as a container image would."""
+    return subprocess.run(
+        [str(RAY), "job", "submit", "--working-dir", ".", "--", "python", "-m", "rayjobs.train_classifier", *words],
+        env=head, cwd=ROOT, capture_output=True, text=True, timeout=240,
+    )  # fmt: skip
+
+
+def test_a_submitted_job_trains_and_its_log_says_where_the_report_is(head, prepared: Path, tmp_path) -> None:
+    words = ["--run.storage", str(tmp_path), "--run.name", "run", *COMMON, "--optimiser.max-steps", "8"]
+    done = submit(head, "minilm", "--data.source", str(prepared), *words)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
+    assert f"report:   {tmp_path}/run/report.html" in done.stdout
+    assert "succeeded" in done.stdout
+    assert (tmp_path / "run" / "COMPLETE").exists()
+
+
+def test_a_relative_path_stops_the_job_with_the_remedy(head, prepared: Path) -> None:
+    done = submit(head, "minilm", "--data.source", str(prepared), "--run.storage", "runs")
+    assert done.returncode != 0
+    assert "run.storage is the relative path 'runs'" in done.stdout
+    assert "give an absolute path" in done.stdout
+
+
+def test_without_the_token_nobody_gets_in(head, prepared: Path) -> None:
+    done = submit({k: v for k, v in head.items() if k != "RAY_AUTH_TOKEN"} | {"HOME": "/nonexistent"}, "demo")
+    assert done.returncode != 0

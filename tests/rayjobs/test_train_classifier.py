@@ -1,0 +1,160 @@
+"""Training on real Ray: raw comments in, artifact out; killed workers and drivers change nothing; ZeRO."""
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from safetensors.numpy import load_file
+
+from detox.data.prepare import prepare
+from detox.data.settings import DataSettings
+from detox.governance.manifest import verify_manifest
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(420)]
+
+ROOT = Path(__file__).resolve().parents[2]
+COMMON = [
+    "--model.name", "tiny/bert", "--optimiser.lr", "2e-3", "--optimiser.epochs", "4", "--checkpoints.every-steps", "8",
+    "--stopping.patience", "3", "--tracking.log-every", "1", "--scaling.num-workers", "2",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def comments(tmp_path_factory) -> Path:
+    """480 raw comments, a third of them toxic, two labels; a duplicate, an empty row and a label out of range."""
+    rng = np.random.default_rng(0)
+    folder = tmp_path_factory.mktemp("comments")
+    words = ["thanks", "edit", "page", "see", "talk", "please", "article", "source", "revert", "history"]
+    lines = ["text,toxic,insult"]
+    for row in range(480):
+        toxic = rng.random() < 0.33
+        text = " ".join([*rng.choice(words, rng.integers(4, 25)), "idiot" if toxic else "friend", str(row)])
+        lines.append(f"{text},{int(toxic)},{int(toxic and rng.random() < 0.7)}")
+    lines += [lines[1], ",1,1", "out of range,7,0"]
+    (folder / "comments.csv").write_text("\n".join(lines) + "\n")
+    return folder / "comments.csv"
+
+
+@pytest.fixture(scope="module")
+def prepared(comments: Path) -> Path:
+    settings = DataSettings(source=(str(comments),), label_columns=("toxic", "insult"))
+    return prepare(settings, comments.parent / "prepared", seed=1).folder
+
+
+def command(storage: Path, name: str, source: Path, *more: str) -> list[str]:
+    return [
+        sys.executable, "-m", "rayjobs.train_classifier", "minilm", "--data.source", str(source),
+        "--run.storage", str(storage), "--run.name", name, *COMMON, *more,
+    ]  # fmt: skip
+
+
+def environment() -> dict[str, str]:
+    return {key: value for key, value in os.environ.items() if not key.startswith("RAY_")} | {"PYTHONUNBUFFERED": "1"}
+
+
+def run(storage: Path, name: str, source: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(command(storage, name, source, *more), capture_output=True, text=True, env=environment())
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done
+
+
+def weights(run_directory: Path) -> str:
+    return hashlib.sha256((run_directory / "artifact" / "model.safetensors").read_bytes()).hexdigest()
+
+
+def outcome(run_directory: Path) -> tuple[str, dict, list]:
+    """What must be equal to the last bit: weights, figures, and the validation figure of every evaluation."""
+    summary = json.loads((run_directory / "summary.json").read_text())
+    events = [json.loads(line) for line in (run_directory / "metrics.jsonl").read_text().splitlines()]
+    validations = [(e["step"], e["roc_auc/macro"]) for e in events if e["event"] == "validation"]
+    return weights(run_directory), {k: v for k, v in summary.items() if k.startswith("test/")}, validations
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory, prepared: Path) -> Path:
+    storage = tmp_path_factory.mktemp("uninterrupted")
+    run(storage, "run", prepared)
+    return storage / "run"
+
+
+@pytest.fixture
+def started(tmp_path, prepared: Path) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
+    """The same run, started in the background."""
+    driver = subprocess.Popen(command(tmp_path, "run", prepared), env=environment(), stdout=subprocess.DEVNULL)
+    yield driver, tmp_path / "run"
+    driver.kill()
+    driver.wait()
+
+
+def wait_for_step(run_directory: Path, step: int, driver: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 180
+    while time.monotonic() < deadline:
+        assert driver.poll() is None, "the run ended before it could be interrupted"
+        metrics = run_directory / "metrics.jsonl"
+        if metrics.exists() and any(f'"step": {at},' in metrics.read_text() for at in range(step, step + 4)):
+            return
+        time.sleep(0.02)
+    raise AssertionError(f"step {step} was not reached in three minutes")
+
+
+def train_workers(driver: subprocess.Popen[bytes]) -> list[psutil.Process]:
+    children = psutil.Process(driver.pid).children(recursive=True)
+    return [child for child in children if "RayTrainWorker" in " ".join(child.cmdline())]
+
+
+def test_raw_comments_in_artifact_out(comments: Path, tmp_path) -> None:
+    done = run(tmp_path, "run", comments, "--data.label-columns", "toxic", "insult")
+    directory = tmp_path / "run"
+    assert f"report:   {directory}/report.html" in done.stdout
+    summary = json.loads((directory / "summary.json").read_text())
+    assert 0.5 < summary["test/roc_auc/macro"] <= 1
+    assert "baseline/roc_auc/macro" in summary
+    assert verify_manifest(directory / "artifact")["classification"] == "open"
+    rejects = json.loads((next((tmp_path / "stages").glob("data-*")) / "dataset.json").read_text())["rules"]
+    assert {"exact_duplicate", "label_invalid"} <= rejects.keys()
+    again = run(tmp_path, "run", comments, "--data.label-columns", "toxic", "insult")
+    assert "already complete" in again.stdout
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_killed_worker_changes_nothing(started, uninterrupted: Path, rank: int) -> None:
+    """Killed at a step that is random for each run of the suite, and printed where it fails."""
+    driver, directory = started
+    step = 10 + int(time.time()) % 12
+    wait_for_step(directory, step, driver)
+    workers = train_workers(driver)
+    assert len(workers) == 2
+    workers[rank].send_signal(signal.SIGKILL)
+    assert driver.wait(timeout=240) == 0
+    assert outcome(directory) == outcome(uninterrupted), f"killed worker {rank} at step {step}"
+
+
+def test_a_killed_driver_and_the_same_command_change_nothing(started, uninterrupted: Path, prepared: Path) -> None:
+    driver, directory = started
+    wait_for_step(directory, 18, driver)
+    children = psutil.Process(driver.pid).children(recursive=True)
+    driver.send_signal(signal.SIGKILL)
+    driver.wait()
+    run(directory.parent, "run", prepared)
+    assert outcome(directory) == outcome(uninterrupted)
+    psutil.wait_procs(children, timeout=30)
+
+
+@pytest.mark.parametrize("strategy", ["zero2", "zero3"])
+def test_zero_trains_with_two_workers(tmp_path, prepared: Path, uninterrupted: Path, strategy: str) -> None:
+    """DeepSpeed over gloo on CPU, for real; its AdamW keeps fp32 masters, so it agrees with DDP within tolerance."""
+    run(tmp_path, "run", prepared, "--optimiser.strategy", strategy, "--optimiser.max-steps", "12")
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert 0 <= summary["test/roc_auc/macro"] <= 1
+    ours = load_file(tmp_path / "run" / "artifact" / "model.safetensors")
+    theirs = load_file(uninterrupted / "artifact" / "model.safetensors")
+    assert {name: value.shape for name, value in ours.items()} == {name: value.shape for name, value in theirs.items()}
