@@ -19,6 +19,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow.parquet as pq
 
+from benchmarks.lines import print_line
+
 SHARES = tuple(np.round(np.arange(0.05, 1.0, 0.05), 2).tolist())
 
 
@@ -51,13 +53,9 @@ def main(arguments: list[str] | None = None) -> None:
         print(json.dumps({"benchmark": "explanations", "method": name, "share": share, "f1": round(scores[name], 4)}))
     baseline = max(("random", "tfidf", "lexicon"), key=lambda name: scores.get(name, 0.0))
     best = max(("integrated_gradients", "shap", "attention"), key=lambda name: scores.get(name, 0.0))
-    line = {
-        "benchmark": "explanations",
-        "metric": f"span F1, {best} against {baseline}",
-        "ours": round(scores[best], 4),
-    }
-    line |= {"peer": round(scores[baseline], 4), "ratio": round(scores[best] / scores[baseline], 4), "better": "higher"}
-    print(json.dumps(line | {"unit": "F1", "runs": len(test)}))
+    print_line(
+        "explanations", f"span F1, {best} against {baseline}", [scores[best]], [scores[baseline]], "higher", "F1"
+    )
 
 
 def _parser() -> argparse.ArgumentParser:
