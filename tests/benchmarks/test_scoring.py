@@ -12,6 +12,7 @@ import pytest
 from benchmarks.scoring import main
 
 
+@pytest.mark.slow
 def test_a_run_with_a_tiny_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     texts = [f"you {word} number {n} " * (n % 5 + 1) for n in range(20) for word in ("idiot", "friend")]
     pq.write_table(pa.table({"text": texts}), tmp_path / "comments.parquet")
