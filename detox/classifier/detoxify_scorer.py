@@ -2,7 +2,8 @@
 
 Detoxify's checkpoints are pickles, which can run code when loaded, so the file's SHA-256 is verified first: against the
 digest given, or the eight hexadecimal digits that its authors put into each file's name. Offline, give the checkpoint
-and a folder with the base model's config.json and tokenizer (Detoxify's `huggingface_config_path`).
+and a folder with the model's config.json (its number of labels included) and tokenizer files, as the hub has them under
+`unitary/toxic-bert` (Detoxify's `huggingface_config_path`).
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ def load_detoxify(
         name: `original`, `unbiased`, `multilingual`, `original-small` or `unbiased-small`; not read with `checkpoint`.
         checkpoint: a file in Detoxify's format (`config` and `state_dict`); empty: downloaded from its release page.
         sha256: the file's digest, all of it or how it begins; empty: as the file's name says (`…-c1212f89.ckpt`).
-        huggingface_config_path: folder with the base model's config.json and tokenizer files; empty: from the hub.
+        huggingface_config_path: folder with the model's config.json and tokenizer files; empty: from the hub.
         device: empty: the GPU where there is one.
         dtype: of the weights.
 
@@ -59,7 +60,7 @@ def load_detoxify(
 
 
 def load_detoxify_folder(folder: str | Path, *, device: str = "", dtype: str = "float32") -> TransformerScorer:
-    """The one `.ckpt` file of `folder`, with the base model's config.json and tokenizer beside it, offline.
+    """The one `.ckpt` file of `folder`, with the model's config.json and tokenizer beside it, offline.
 
     Raises:
         ValueError: none or several such files, or a digest that does not match the file's name.

@@ -10,7 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from detox.classifier.engine import Activation, Engine
+import numpy as np
+
+from detox.classifier.engine import CHUNK, Activation, Engine
 from detox.classifier.scorer import Scores
 from detox.data.settings import CleaningSettings
 from detox.governance.manifest import MANIFEST, verify_manifest
@@ -19,6 +21,11 @@ from detox.runs.config import validated
 
 ARTIFACT = "detox.json"
 """What an artifact of ours carries beside the Hugging Face files: labels, thresholds, cleaning, window length."""
+
+
+def valid_unicode(text: str) -> str:
+    """`text` with lone surrogates, which no tokenizer takes, as question marks."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 class TransformerScorer:
@@ -37,7 +44,7 @@ class TransformerScorer:
         labels: Sequence[str],
         *,
         thresholds: Mapping[str, float] | None = None,
-        clean: Callable[[str], str] = str,
+        clean: Callable[[str], str] = valid_unicode,
     ) -> None:
         self.engine = engine
         self.labels = tuple(labels)
@@ -50,7 +57,9 @@ class TransformerScorer:
         Raises:
             ValueError: the model returned NaN.
         """
-        return Scores(self.labels, self.engine.probabilities([self.clean(text) for text in texts]))
+        chunks = (texts[begin : begin + CHUNK] for begin in range(0, len(texts), CHUNK))
+        parts = [self.engine.probabilities([self.clean(text) for text in chunk]) for chunk in chunks]
+        return Scores(self.labels, np.concatenate([np.zeros((0, len(self.labels)), np.float32), *parts]))
 
 
 def load_model_scorer(name: str, *, device: str = "", dtype: str = "float32") -> TransformerScorer:

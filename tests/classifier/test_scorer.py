@@ -11,6 +11,7 @@ import pytest
 import torch
 from detoxify import Detoxify
 
+from detox.classifier import model_scorers
 from detox.classifier.detoxify_scorer import load_detoxify
 from detox.classifier.model_scorers import TransformerScorer
 from detox.classifier.scorer import Scores, load_scorer
@@ -70,6 +71,18 @@ def test_no_cleaning_where_the_run_had_none(tmp_path: Path) -> None:
     scorer = load_scorer(str(write_run(tmp_path, cleaning=none) / "artifact"))
     scores = scorer.score(["write to bob@example.org", "write to [EMAIL]"]).values_NL
     assert scores[0, 0] != scores[1, 0]
+
+
+def test_chunks_and_lone_surrogates_do_not_disturb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = {"num_labels": 1, "problem_type": "multi_label_classification", "initializer_range": 0.2}
+    tiny.write_checkpoint("bert", tmp_path, head="sequence_classification", **options)
+    scorer = load_scorer(str(tmp_path))
+    texts = ["you idiot", "what \ud800 now", "thank you", "you idiot", ""]
+    whole_NL = scorer.score(texts).values_NL
+    monkeypatch.setattr(model_scorers, "CHUNK", 2)
+    np.testing.assert_allclose(scorer.score(texts).values_NL, whole_NL, atol=1e-6)
+    assert scorer.score([]).values_NL.shape == (0, 1)
+    assert scorer.score(["what ? now"]).values_NL[0, 0] == pytest.approx(whole_NL[1, 0], abs=1e-6)
 
 
 def test_a_manifest_must_hold(run: Path, keys: None) -> None:
