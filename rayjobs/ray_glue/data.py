@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import ray
 import ray.data
 
-from detox.data.prepare import MapShards, fingerprint, prepare
+from detox.data.prepare import fingerprint, prepare
 from detox.data.settings import DataSettings
 from detox.runs.stages import StageStore
 from detox.runs.storage import Storage
@@ -64,12 +64,12 @@ def _apply(function: Callable[[Any], Any], row: dict[str, Any]) -> dict[str, Any
         return {"outcome": pickle.dumps((None, error))}
 
 
-def prepared_stage(settings: DataSettings, seed: int, storage: Storage, map_shards: MapShards) -> Storage:
+def prepared_stage(settings: DataSettings, seed: int, storage: Storage, map_shards: Callable[..., Any]) -> Storage:
     """The prepared data from the stage store of `storage`, made now if need be: all jobs of one storage share it.
 
     Args:
         storage: that of the run (`run.storage`).
-        map_shards: a `RayMap`, or plain `map`.
+        map_shards: runs the cleaning: `RayMap`, or `map` without Ray.
 
     Raises:
         ValueError, OSError: see `detox.data.prepare.prepare`.
