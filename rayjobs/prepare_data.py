@@ -68,6 +68,7 @@ def run(config: PrepareDataConfig, recipe: str) -> dict[str, Any]:
     import tempfile
     from pathlib import Path
 
+    from detox.data.reading import read
     from detox.runs.rundir import lease, open_run
     from detox.runs.storage import Storage
     from rayjobs.ray_glue.data import RayMap, prepared_stage
@@ -78,6 +79,7 @@ def run(config: PrepareDataConfig, recipe: str) -> dict[str, Any]:
     if directory.is_complete:
         print(f"already complete: {directory.uri}/report.html")
         return directory.summary()
+    read(config.data)  # what is wrong with the sources is said before Ray starts
     with lease(directory.storage), tempfile.TemporaryDirectory(prefix="detox-data-") as scratch:
         connect(config)
         storage = Storage(config.run.storage)
@@ -102,6 +104,7 @@ def publish(directory: RunDirectory, prepared: Path, scratch: Path) -> dict[str,
     from detox.data.prepared import PreparedData
     from detox.data.report import data_report
     from detox.governance.manifest import write_manifest
+    from detox.runs.config import digest
 
     data = PreparedData.open(prepared)
     copy = scratch / "data"
@@ -110,7 +113,7 @@ def publish(directory: RunDirectory, prepared: Path, scratch: Path) -> dict[str,
         shutil.copy2(prepared / name, copy)
     shutil.copytree(prepared / "plots", copy / "plots")
     parents = [
-        {"name": source["name"], "digest": source["revision"] or source["files"], "classification": "open"}
+        {"name": source["name"], "digest": source["revision"] or digest(source["files"]), "classification": "open"}
         for source in data.facts["sources"]
     ]
     write_manifest(copy, {"run": directory.name, "job": JOB}, parents, data.facts["classification"])

@@ -152,7 +152,8 @@ def _local_copy(source: Source, place: Path) -> tuple[tuple[Path, ...], tuple[Pa
         Part(source.name, split if named else None, _copy_records(source, split, path), source.comments)
         for split, path in files
     )
-    return tuple(path for _, path in files), parts
+    beside = _first_match(place, source.join.files) if source.join and source.join.split in found else []
+    return tuple(path for _, path in files) + tuple(beside), parts
 
 
 def _first_match(folder: Path, patterns: tuple[str, ...]) -> list[Path]:

@@ -33,6 +33,7 @@ from detox.data.sources import SOURCES
 from detox.data.splitting import split
 from detox.data.statistics import sample_positions, statistics
 from detox.governance.manifest import file_digest
+from detox.runs.config import digest
 from detox.runs.storage import explained
 
 CODE_VERSION = 1
@@ -204,7 +205,7 @@ def source_facts(reader: Reader) -> list[dict[str, Any]]:
             "revision": origin.revision,
             "mapping": origin.mapping,
             "synthetic": origin.name in SOURCES and SOURCES[origin.name].generate is not None,
-            "files": {path.name: file_digest(path) for path in origin.files},
+            "files": [{"name": path.name, "sha256": file_digest(path)} for path in origin.files],
         }
         for origin in reader.origins
     ]
@@ -217,13 +218,15 @@ def fingerprint(settings: DataSettings) -> dict[str, Any]:
         ValueError: see `detox.data.reading.read`.
     """
     reader = read(settings)
-    chosen = settings.model_dump(mode="json", exclude={"source", "local"})
+    sources = source_facts(reader)
+    made = [SOURCES[facts["name"]].generate for facts in sources if facts["synthetic"]]
     return {
         "code_version": CODE_VERSION,
         "libraries": {name: version(name) for name in LIBRARIES},
         "labels": list(reader.labels),
-        "settings": chosen,
-        "sources": [{key: facts[key] for key in ("name", "revision", "files")} for facts in source_facts(reader)],
+        "settings": settings.model_dump(mode="json", exclude={"source", "local"}),
+        "sources": [{key: facts[key] for key in ("name", "revision", "files")} for facts in sources],
+        "generated": [digest(list(generate(settings.limit))) for generate in made if generate],
     }
 
 
