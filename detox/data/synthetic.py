@@ -19,13 +19,16 @@ from collections.abc import Callable, Sequence
 import pyarrow as pa
 
 from detox.data.sources.jigsaw2018 import LABELS
-from detox.data.synthetic_phrases import ATTACKS, CONTEXT, EMOJI, FOREIGN, MENTION, PERSONAL, WORDS
+from detox.data.synthetic_phrases import ATTACKS, CONTEXT, EMOJI, FOREIGN, MENTION, PERSONAL, QUOTES, WORDS
 
 TOXIC_SHARE = 0.17
 ATTACK_WEIGHTS = {"insult": 26, "veiled": 22, "rude": 12, "obscene": 14, "threat": 14, "identity": 14, "severe": 9}
 SECOND_ATTACK_SHARE = 0.2
 MENTION_SHARE = 0.35
 """Of the sentences around an attack, and of the sentences of a comment without one, those that only mention one."""
+QUOTE_SHARE = 0.18
+"""Of all sentences but attacks, those that quote somebody."""
+QUOTED_ATTACK_SHARE = 0.7
 PERSONAL_SHARE = 0.06
 MISSPELT_SHARE = 0.25
 """Of attacks, those with a word spelt to get past filters."""
@@ -68,12 +71,20 @@ def _comment(rng: random.Random) -> Comment:
             sentence, held = _attack(rng)
             sentences.append(sentence)
             labels |= held
-    for _ in range(rng.choice((0, 1, 1, 2, 3)) if sentences else rng.choice((1, 1, 2, 2, 3, 4))):
-        sentences.append(_fill(rng.choice(MENTION if rng.random() < MENTION_SHARE else CONTEXT), rng))
+    for _ in range(rng.choice((0, 1, 1, 2, 2, 3)) if sentences else rng.choice((1, 2, 2, 3, 3, 4))):
+        sentences.append(_harmless(rng))
     if rng.random() < PERSONAL_SHARE:
         sentences.append(_fill(rng.choice(PERSONAL), rng))
     rng.shuffle(sentences)
     return _typed(sentences, rng), labels
+
+
+def _harmless(rng: random.Random) -> str:
+    draw = rng.random()
+    if draw < QUOTE_SHARE:
+        quote = _attack(rng)[0] if rng.random() < QUOTED_ATTACK_SHARE else _fill(rng.choice(CONTEXT), rng)
+        return _fill(rng.choice(QUOTES).replace("{quote}", quote), rng)
+    return _fill(rng.choice(MENTION if draw < QUOTE_SHARE + MENTION_SHARE else CONTEXT), rng)
 
 
 def _attack(rng: random.Random) -> Comment:
@@ -138,13 +149,13 @@ def _near_duplicate(before: Sequence[Comment], rng: random.Random) -> Comment:
         return _comment(rng)
     text, labels = rng.choice(long)
     place = rng.randrange(len(text))
-    return f"{text[:place]}x{text[place + 1:]}".replace(" ", "  ", 2) + rng.choice(("", ".", " !!")), labels
+    return f"{text[:place]}x{text[place + 1 :]}".replace(" ", "  ", 2) + rng.choice(("", ".", " !!")), labels
 
 
 def _mojibake(_: Sequence[Comment], rng: random.Random) -> Comment:
     """UTF-8 read as cp1252, as in dumps that went through the wrong hands."""
     text, labels = _comment(rng)
-    text = f"{text.replace(' not ', ' n’t ')} It’s café time – “naïve” as it sounds."
+    text = f"{text} It’s café time – “naïve” as it sounds."
     return text.encode("utf-8").decode("cp1252", "replace"), labels
 
 
