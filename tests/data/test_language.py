@@ -60,6 +60,12 @@ def test_a_wanted_language_beside_the_common_ones_can_be_kept() -> None:
     assert language.foreign([welsh, SENTENCES["en"]], ("cy",)) == [None, "en"]
 
 
+def test_mixed_scripts_follow_the_majority_of_letters() -> None:
+    """lingua leaves letters of a script that it does not know out of account, and would see one English word."""
+    assert language.detect([SENTENCES["am"] + " Highschool"]) == ["am"]
+    assert language.foreign([SENTENCES["am"] + " Highschool"], ("en",)) == ["am"]
+
+
 def test_unknown_code() -> None:
     with pytest.raises(ValueError, match="'english' cannot be detected: use ISO 639-1 codes among af, am"):
         language.foreign(["hello"], ("english",))
