@@ -56,7 +56,7 @@ def explain(
             Zuidema 2020: where the model looks, not what it concludes).
 
     Raises:
-        ValueError: an unknown label or method, a text of more than 100,000 characters, or a model without attention
+        ValueError: an unknown label or method, a text of more than 50,000 characters, or a model without attention
             from one token to all others.
     """
     if method not in _METHODS:
