@@ -75,11 +75,11 @@ def run(config: PrepareDataConfig, recipe: str) -> dict[str, Any]:
     from rayjobs.ray_glue.launch import check_paths, connect
 
     check_paths(config)
+    read(config.data)  # what is wrong with the sources is said before the run takes its name and Ray starts
     directory = open_run(config, JOB, recipe)
     if directory.is_complete:
         print(f"already complete: {directory.uri}/report.html")
         return directory.summary()
-    read(config.data)  # what is wrong with the sources is said before Ray starts
     with lease(directory.storage), tempfile.TemporaryDirectory(prefix="detox-data-") as scratch:
         connect(config)
         storage = Storage(config.run.storage)

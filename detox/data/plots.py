@@ -128,6 +128,7 @@ def lengths(statistics: Mapping[str, Any]) -> Figure:
         color=MUTED,
     )
     axes.set_xscale("log")
+    axes.set_xlim(left=max(1, 0.7 * found["min"]))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axes.set(xlabel="characters", ylabel="share of the part's rows", ylim=(0, None))

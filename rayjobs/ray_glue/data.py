@@ -23,6 +23,8 @@ from detox.runs.storage import Storage
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+LEAST_ITEMS = 3
+"""Fewer are worked off in this process: Ray's take seconds to start, a shard takes less than one."""
 
 
 class RayMap:
@@ -38,6 +40,9 @@ class RayMap:
 
     def __call__(self, function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
         """Lazy: the work runs while results are taken. An exception of `function` comes out as it was raised."""
+        if len(items) < LEAST_ITEMS:
+            yield from map(function, items)
+            return
         logging.getLogger("ray.data").setLevel(logging.ERROR)  # else its execution plans go to the job's output
         rows = [{"item": pickle.dumps(item)} for item in items]
         # a block an item: Ray Data otherwise packs small rows into one block, which one process works off

@@ -1,0 +1,137 @@
+"""The job `prepare_data`: its recipes, its run directory, bad input at the command line, Ray Data beside plain map."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from detox.data.prepare import prepare
+from detox.data.prepared import PreparedData
+from detox.data.settings import DataSettings
+from detox.data.sources import SOURCES
+from detox.governance.manifest import file_digests, verify_manifest
+from rayjobs import cli
+from rayjobs.prepare_data import JOB, RECIPES, run
+
+WORDS = ("bridge", "violin", "harbour", "orchard", "glacier", "lantern", "museum", "saddle", "walnut", "pebble")
+
+
+@pytest.fixture
+def comments(tmp_path: Path) -> Path:
+    """20,000 comments in five shards, each fifth toxic, and one repeat."""
+    path = tmp_path / "comments.csv"
+    lines = []
+    for number in range(20_000):
+        words = " ".join(WORDS[int(digit)] for digit in f"{number:05d}")
+        toxic = number % 5 == 0
+        lines.append(f"{words} {number * 7919} {'idiot' if toxic else 'friend'},{int(toxic)}")
+    path.write_text("\n".join(["text,toxic", *lines, lines[7]]) + "\n", encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def own_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Keys of the test's own, and no Ray left behind."""
+    import ray
+
+    monkeypatch.setenv("DETOX_KEYS", str(tmp_path / "keys"))
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    before = dict(os.environ)
+    yield
+    ray.shutdown()
+    for key in os.environ.keys() - before.keys():  # `connect` sets defaults for the workers
+        del os.environ[key]
+
+
+def main(*words: str) -> None:
+    cli.main(JOB, "", RECIPES, run, list(words))
+
+
+def test_each_source_has_a_recipe_and_so_have_files() -> None:
+    assert set(RECIPES) == {*SOURCES, "files"}
+    for name in SOURCES:
+        assert RECIPES[name]().data.source == (name,)
+        assert SOURCES[name].title in (RECIPES[name].__doc__ or "")
+
+
+def test_workers_do_not_make_another_run(tmp_path: Path) -> None:
+    from detox.runs.config import identity, override
+
+    assert identity(override(RECIPES["files"](), {"workers": 3})) == identity(RECIPES["files"]())
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["files"], "no data source is given: name one or several with --data.source"),
+        (["files", "--data.source", "{tmp}/gone.csv"], "no file matches"),
+        (["files", "--data.source", "{tmp}/broken.parquet"], "is broken or cut off; fetch it again"),
+        (["files", "--data.source", "{tmp}/a.csv", "--data.label-columns", "insult"], "has no column 'insult'"),
+        (["jigsaw2018"], "is not on the hub. To get it:"),
+        (["jigsaw2081"], "prepare_data has no recipe 'jigsaw2081'"),
+        (["files", "--data.cleaning.min-chars", "0"], "greater than or equal to 1"),
+    ],
+)
+def test_bad_input_ends_with_a_sentence_before_ray_starts(
+    words: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rayjobs.ray_glue.launch.connect", lambda _: pytest.fail("Ray was started"))
+    (tmp_path / "a.csv").write_text("text,toxic\nhello,0\n")
+    (tmp_path / "broken.parquet").write_bytes(b"PAR1 no parquet PAR1")
+    with pytest.raises(SystemExit) as ended:
+        main(*(word.format(tmp=tmp_path) for word in words), "--run.storage", str(tmp_path / "runs"))
+    assert ended.value.code == 2
+    assert said in " ".join(capsys.readouterr().err.replace("│", " ").split())
+    assert not (tmp_path / "runs").exists()  # so that the corrected command may use the same name
+
+
+def test_storage_that_cannot_be_written_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "runs").write_text("a file")
+    with pytest.raises(SystemExit) as ended:
+        main("synthetic", "--run.storage", str(tmp_path / "runs"))
+    assert ended.value.code == 1
+    assert "name another folder with --run.storage" in capsys.readouterr().err
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(300)
+def test_a_run_leaves_signed_data_that_ray_did_not_change(
+    comments: Path, tmp_path: Path, own_ray: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Five shards on Ray Data give the bytes of a plain `map`; a second call with another number of workers finds the
+    run complete; an error in a worker comes out as it was raised."""
+    import ray
+
+    from rayjobs.ray_glue.data import RayMap
+
+    words = ["files", "--data.source", str(comments), "--data.label-columns", "toxic"]
+    words += ["--run.storage", str(tmp_path / "runs"), "--run.name", "prepared"]
+    main(*words)
+    folder = tmp_path / "runs" / "prepared"
+    plain = prepare(DataSettings(source=(str(comments),), label_columns=("toxic",)), tmp_path / "plain", seed=42)
+    digests = file_digests(folder / "data")
+    assert digests == file_digests(plain.folder)
+    assert verify_manifest(folder / "data")["job"] == "prepare_data"
+    assert PreparedData.open(folder / "data").digest == plain.digest
+    summary = json.loads((folder / "summary.json").read_text())
+    assert (summary["rows_read"], summary["refused/exact_duplicate"]) == (20_001, 1)
+    assert "exact_duplicate" in (folder / "report.html").read_text()
+
+    capsys.readouterr()
+    main(*words, "--workers", "1")
+    assert "already complete" in capsys.readouterr().out
+
+    assert ray.is_initialized()
+    assert list(RayMap(workers=1, everywhere=False)(str, range(7))) == [str(number) for number in range(7)]
+    with pytest.raises(OSError, match="disk is full in the worker"):
+        list(RayMap()(_fails_at_three, range(6)))
+
+
+def _fails_at_three(number: int) -> int:
+    if number == 3:
+        raise OSError(28, "disk is full in the worker")
+    return number
