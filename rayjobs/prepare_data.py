@@ -119,7 +119,8 @@ def publish(directory: RunDirectory, prepared: Path, scratch: Path) -> dict[str,
     write_manifest(copy, {"run": directory.name, "job": JOB}, parents, data.facts["classification"])
     directory.storage.upload(copy, "data")
     statistics = json.loads((prepared / "statistics.json").read_text(encoding="utf-8"))
-    directory.storage.write_text("report.html", data_report(directory.name, data.facts, statistics).render())
+    report = data_report(directory.name, data.facts, statistics, copy / "plots")
+    directory.storage.write_text("report.html", report.render())
     dealt = data.facts["rows"]
     headline = (
         f"{data.facts['rows_read']:,} rows read, {data.facts['rows_refused']:,} refused; "

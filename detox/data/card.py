@@ -153,7 +153,7 @@ def split_sentence(facts: Mapping[str, Any]) -> str:
     strata = f", stratified over the combinations of {over}" if facts["labels"] else ""
     return (
         f"{named}Rows without a named part are dealt {ratios} to {', '.join(PARTS)}{strata}, with seed "
-        f"{facts['seed']}. Rows that resemble each other are never on both sides."
+        f"{facts['seed']}. Rows that resemble each other are dealt to the same part."
     )
 
 

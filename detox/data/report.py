@@ -2,35 +2,46 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from detox.data.card import decisions, label_line, percent, rule_lines, split_sentence
 from detox.data.statistics import QUANTILES
-from detox.evaluation.report import Block, Callout, Report, Table, Text, Tile, Tiles, key_values
+from detox.evaluation.report import Block, Callout, Figure, Figures, Report, Table, Text, Tile, Tiles, key_values
 
 SYNTHETIC_NOTICE = (
     "This corpus is synthetic, written by templates for the demo. Figures measured on it say nothing of real comments."
 )
 
 
-def data_report(name: str, facts: Mapping[str, Any], statistics: Mapping[str, Any]) -> Report:
+CAPTIONS = {
+    "labels": "Rows that have a label, a bar a part",
+    "co_occurrence": "Share of the rows of one label that also have another",
+    "lengths": "Characters a row, a line a part",
+    "languages": "Rows of the sample by language",
+}
+
+
+def data_report(name: str, facts: Mapping[str, Any], statistics: Mapping[str, Any], plots: Path) -> Report:
     """The page's sections, ready to `render()`.
 
     Args:
         name: of the run.
         facts: what `dataset.json` holds.
         statistics: what `statistics.json` holds.
+        plots: the folder of `detox.data.plots.write_plots`.
     """
     report = Report(f"Prepared comments: {name}", ", ".join(source["name"] for source in facts["sources"]))
     synthetic = any(source["synthetic"] for source in facts["sources"])
     report.add("Rows", Callout(SYNTHETIC_NOTICE, "warning") if synthetic else None, _tiles(facts))
     report.add("Sources", _sources(facts))
-    report.add("Cleaning", *(Text(decision) for decision in decisions(facts["cleaning"])), _rules(facts))
+    report.add("Cleaning", *map(Text, map(_plain, decisions(facts["cleaning"]))), _rules(facts))
     report.add("Split", Text(split_sentence(facts)))
-    report.add("Labels", *_labels(facts, statistics))
-    report.add("Lengths", _lengths(statistics))
-    report.add("Languages", _languages(statistics))
+    report.add("Labels", *_labels(facts, statistics), _pictures(plots, "labels", "co_occurrence"))
+    report.add("Lengths", _lengths(statistics), _pictures(plots, "lengths"))
+    report.add("Languages", _languages(statistics), _pictures(plots, "languages"))
     return report
 
 
@@ -47,7 +58,7 @@ def _tiles(facts: Mapping[str, Any]) -> Tiles:
 
 def _sources(facts: Mapping[str, Any]) -> Table:
     columns = ("name", "title", "licence", "revision", "mapping")
-    return Table("Where the rows come from", columns, [[s[key] for key in columns] for s in facts["sources"]])
+    return Table("Where the rows come from", columns, [[_plain(s[key]) for key in columns] for s in facts["sources"]])
 
 
 def _rules(facts: Mapping[str, Any]) -> Table:
@@ -55,7 +66,7 @@ def _rules(facts: Mapping[str, Any]) -> Table:
     return Table(
         "Rows that each rule touched, in the order of the rules",
         ("rule", "rows", "refused", "what it does"),
-        [[line.name, line.touched, line.refused, line.what] for line in lines],
+        [[line.name, line.touched, line.refused, _plain(line.what)] for line in lines],
         note="Refused rows are in data/rejects.parquet with rule and reason.",
     )
 
@@ -103,3 +114,22 @@ def _languages(statistics: Mapping[str, Any]) -> Table:
         [[language, rows, percent(rows, found["sample"])] for language, rows in found["rows"].items()],
         note="As lingua tells them; short comments are often told wrongly.",
     )
+
+
+def _pictures(plots: Path, *names: str) -> Figures | None:
+    """The drawn ones among the plots, their bytes in the page itself."""
+    figures = [
+        Figure(CAPTIONS[name], _inline((plots / f"{name}.png").read_bytes()), "the figures are in the tables")
+        for name in names
+        if (plots / f"{name}.png").exists()
+    ]
+    return Figures(figures) if figures else None
+
+
+def _inline(png: bytes) -> str:
+    data = base64.b64encode(png).decode("ascii")
+    return f'<img src="data:image/png;base64,{data}" alt="" style="max-width: 100%; border-radius: 6px">'
+
+
+def _plain(markdown: str) -> str:
+    return markdown.replace("`", "")

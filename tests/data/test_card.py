@@ -89,7 +89,7 @@ def test_every_rule_of_cleaning_is_described_in_its_order() -> None:
 def test_a_synthetic_corpus_is_said_to_be_so() -> None:
     made = facts(sources=[facts()["sources"][0] | {"synthetic": True}])
     assert "> This corpus is synthetic" in data_card(made, figures())
-    assert "This corpus is synthetic" in data_report("x", made, figures()).render()
+    assert "This corpus is synthetic" in data_report("x", made, figures(), Path("no-plots")).render()
 
 
 def test_decisions_follow_the_settings() -> None:
@@ -154,7 +154,9 @@ def test_the_same_figures_give_the_same_files(tmp_path: Path) -> None:
     assert first == second
 
 
-def test_the_report_has_every_table() -> None:
-    page = data_report("prepare-data-files-s7", facts(), figures()).render()
+def test_the_report_has_every_table_and_its_pictures_within_it(tmp_path: Path) -> None:
+    write_card(facts(), figures(), tmp_path)
+    page = data_report("prepare-data-files-s7", facts(), figures(), tmp_path / "plots").render()
+    assert page.count('src="data:image/png;base64,') == 4
     for said in ("prepare-data-files-s7", "CC0-1.0", "malformed_row", "60% / 20% / 20%", "toxic + threat", "20.0%"):
         assert said in page
