@@ -37,7 +37,8 @@ SURE_SHARE = 0.7
 a comment is kept without a closer look, which spares 95 % of Jigsaw's; of 1,066 German and Spanish comments it kept
 one."""
 LEAST_LETTERS = 12
-"""Fewer letters do not tell English from Dutch ("gg wp"): then only another script makes a comment foreign."""
+"""Fewer letters do not tell English from Dutch ("gg wp"): then a comment is foreign only by its script, or by a letter
+that the wanted languages lack."""
 
 _PLACEHOLDER = re.compile(r"\[(?:EMAIL|URL|IP|PHONE|CARD|IBAN|HANDLE)\]")
 _ETHIOPIC = re.compile(r"[\u1200-\u137f]")
