@@ -2,10 +2,10 @@
 
 Rows that share a group are one unit, dealt whole. Units with the same counts (rows, and positives and negatives of
 each label) form a stratum. A stratum large enough to give every part a unit is dealt in proportion, at random; the
-others, rare combinations and heavy groups, go first, by iterative stratification (Sechidis, Tsoumakas and Vlahavas, On
-the Stratification of Multi-Label Data, ECML PKDD 2011): the rarest label value first, each unit to the part that lacks
-it most. The package iterative-stratification has that loop without groups, and takes a pass over all rows for each row
-of a label; here it sees a few rows a combination: two million rows with six labels are split in 3 s.
+others, rare combinations and heavy groups, go first, in the order of iterative stratification (Sechidis, Tsoumakas and
+Vlahavas, On the Stratification of Multi-Label Data, ECML PKDD 2011), the rarest label value first. The package
+iterative-stratification has no groups, and takes a pass over all rows for each row of a label; here the loop sees a few
+rows a combination: two million rows with six labels are split in 3 s.
 
 Shapes: N rows, L labels, U units, C columns counted (rows, positives of each label, negatives of each label), P parts.
 """
@@ -145,8 +145,9 @@ def _proportional(
 def _iterative(units: np.ndarray, counts_UC: np.ndarray, targets_PC: np.ndarray, parts_U: np.ndarray) -> None:
     """Deal `units` so that the parts come near their targets: the rarest column first, its heaviest units first.
 
-    A unit goes to the part that has nothing yet of most of its columns, then to the one that lacks the column most. The
-    first rule is not in the paper: without it 0.4 % of the labels of small random tables miss a part, with it 0.1 %.
+    A unit goes to the part that has nothing yet of most of its columns, then to the one where it most lowers the sum of
+    (target - dealt)^2 / target over the columns. The paper looks at what is lacking of the one column: on random tables
+    of 30 to 300 rows in groups of three, a part is then up to 13 rows off in 99 of 100 splits, and up to 3 this way.
     """
     used_P = np.flatnonzero(targets_PC[:, 0])
     dealt_PC = _dealt(counts_UC, parts_U, len(targets_PC))
@@ -156,9 +157,10 @@ def _iterative(units: np.ndarray, counts_UC: np.ndarray, targets_PC: np.ndarray,
         column = int(np.argmin(np.where(totals_C > 0, totals_C, totals_C.max() + 1)))
         holders = np.flatnonzero(open_UC[:, column])
         for unit in units[holders[np.argsort(-open_UC[holders, column], kind="stable")]]:
-            lacks_PC = targets_PC - dealt_PC
-            new_P = ((dealt_PC == 0) & (targets_PC >= 1) & (counts_UC[unit] > 0)).sum(axis=1)
-            part = used_P[np.lexsort((lacks_PC[used_P, 0], lacks_PC[used_P, column], new_P[used_P]))[-1]]
+            has_C = counts_UC[unit]
+            new_P = ((dealt_PC == 0) & (targets_PC >= 1) & (has_C > 0)).sum(axis=1)
+            gain_P = (has_C * (2 * (targets_PC - dealt_PC) - has_C) / np.maximum(targets_PC, 1e-9)).sum(axis=1)
+            part = used_P[np.lexsort((gain_P[used_P], new_P[used_P]))[-1]]
             dealt_PC[part] += counts_UC[unit]
             parts_U[unit] = part
         units = np.delete(units, holders)
