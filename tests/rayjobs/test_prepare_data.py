@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,21 +14,25 @@ from detox.data.prepared import PreparedData
 from detox.data.settings import DataSettings
 from detox.data.sources import SOURCES
 from detox.governance.manifest import file_digests, verify_manifest
+from detox.runs.config import identity, override
 from rayjobs import cli
 from rayjobs.prepare_data import JOB, RECIPES, run
+from tests.hub import StubHub, run_python
+from tests.hub_contents import write_datasets
 
 WORDS = ("bridge", "violin", "harbour", "orchard", "glacier", "lantern", "museum", "saddle", "walnut", "pebble")
+
+
+def sentence(number: int) -> str:
+    """Five words and two numbers, of its own for each number."""
+    return f"{' '.join(WORDS[int(digit)] for digit in f'{number:05d}')} {number * 7919} {number * 104729}"
 
 
 @pytest.fixture
 def comments(tmp_path: Path) -> Path:
     """20,000 comments in five shards, each fifth toxic, and one repeat."""
     path = tmp_path / "comments.csv"
-    lines = []
-    for number in range(20_000):
-        words = " ".join(WORDS[int(digit)] for digit in f"{number:05d}")
-        toxic = number % 5 == 0
-        lines.append(f"{words} {number * 7919} {'idiot' if toxic else 'friend'},{int(toxic)}")
+    lines = [f"{sentence(n)} {'friend' if n % 5 else 'idiot'},{int(n % 5 == 0)}" for n in range(20_000)]
     path.write_text("\n".join(["text,toxic", *lines, lines[7]]) + "\n", encoding="utf-8")
     return path
 
@@ -59,8 +63,6 @@ def test_each_source_has_a_recipe_and_so_have_files() -> None:
 
 
 def test_workers_do_not_make_another_run(tmp_path: Path) -> None:
-    from detox.runs.config import identity, override
-
     assert identity(override(RECIPES["files"](), {"workers": 3})) == identity(RECIPES["files"]())
 
 
@@ -95,6 +97,47 @@ def test_storage_that_cannot_be_written_is_said(tmp_path: Path, capsys: pytest.C
         main("synthetic", "--run.storage", str(tmp_path / "runs"))
     assert ended.value.code == 1
     assert "name another folder with --run.storage" in capsys.readouterr().err
+
+
+PREPARE_FROM_HUB = """
+import json, sys
+from pathlib import Path
+from detox.data.prepare import prepare
+from rayjobs.prepare_data import RECIPES
+for name in sys.argv[2:]:
+    data = prepare(RECIPES[name]().data, Path(sys.argv[1]) / name, seed=1)
+    print(json.dumps({"name": name, "rows": data.facts["rows"], "revision": data.facts["sources"][0]["revision"]}))
+"""
+
+
+def test_every_hub_recipe_prepares_as_it_stands(
+    tmp_path: Path, serve_hub: Callable[..., StubHub], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each data set has its columns and 40 rows a split; the texts are ones that do not resemble each other."""
+
+    def comment(number: int) -> str:
+        return f"{sentence(7 * number)} {'idiot' if number % 2 else 'friend'}"
+
+    def dialogues(number: int) -> dict[str, str]:
+        chosen = f"\n\nHuman: Hi\n\nAssistant: {comment(2 * number)}"
+        return {"chosen": chosen, "rejected": f"\n\nHuman: Hi\n\nAssistant: {comment(2 * number + 1)}"}
+
+    monkeypatch.setattr("tests.hub_contents.comment", comment)
+    monkeypatch.setattr("tests.hub_contents.hh_dialogues", dialogues)
+    hub = serve_hub(datasets=write_datasets(tmp_path / "hub", rows=40))
+    names = [name for name, source in SOURCES.items() if source.hub]
+    done = [json.loads(line) for line in run_python(hub, PREPARE_FROM_HUB, str(tmp_path), *names).splitlines()]
+    assert [(line["name"], line["revision"]) for line in done] == [(name, SOURCES[name].revision) for name in names]
+    assert all(rows > 0 for line in done for rows in line["rows"].values())
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("name", sorted({*SOURCES} - {"civil_comments", "gosuai_dota2", "toxic_commons"}))
+def test_every_recipe_prepares_a_local_copy(name: str, data_folder: Path, tmp_path: Path) -> None:
+    settings = override(RECIPES[name](), {"data.local": str(data_folder), "data.limit": 400}).data
+    data = prepare(settings, tmp_path / "out", seed=1)
+    assert data.labels == SOURCES[name].labels
+    assert sum(data.facts["rows"].values()) + data.facts["rows_refused"] == data.facts["rows_read"]
 
 
 @pytest.mark.ray
