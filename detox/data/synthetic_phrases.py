@@ -323,27 +323,45 @@ ATTACKS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 }
 
 FOREIGN: Mapping[str, tuple[str, ...]] = {
-    "benign": (
+    "de": (
         "Ich habe den Artikel über die alte Brücke gestern überarbeitet, bitte schaut ihn euch noch einmal an.",
         "Vielen Dank für die schnelle Antwort, das hat mir bei der Übersetzung wirklich sehr geholfen.",
+        "Auf Seite {number} fehlt noch eine Quelle für die Einwohnerzahl.",
+    ),
+    "fr": (
         "Je ne suis pas d'accord avec cette modification, la source citée est un vieux blog sans auteur.",
         "Merci beaucoup pour votre aide, la recette du pain était délicieuse et très facile à suivre.",
+        "Il manque encore une référence à la page {number} du livre.",
+    ),
+    "es": (
         "No entiendo por qué borraron mi párrafo sobre la historia del puerto, tenía tres fuentes.",
         "¿Alguien sabe cuándo empieza el partido de mañana y dónde se pueden comprar las entradas?",
-        "Ho aggiunto una tabella con i risultati della stagione, fatemi sapere se manca qualcosa.",
-        "Eu gostaria de saber quem escreveu esta secção sobre os barcos antigos do rio.",
-        "Wczoraj poprawiłem błędy w tabeli, proszę o sprawdzenie, czy wszystko się zgadza.",
-        "Я добавил новый раздел о старом мосте, посмотрите, пожалуйста, и поправьте ошибки.",
-        "Bu maddenin kaynakları çok eski, lütfen daha yeni bir kitap ekleyebilir misiniz?",
-        "昨日、新しい地図を追加しましたので、どうぞご確認ください。ありがとうございます。",
+        "En la página {number} hay un error en la fecha de la batalla.",
     ),
-    "insult": (
-        "Du bist wirklich ein Idiot, lass endlich die Finger von meinem Artikel und geh nach Hause.",
-        "Tu es vraiment un imbécile, arrête de toucher à mes pages et retourne à l'école.",
-        "Eres un idiota y todo lo que escribes sobre el puerto es una basura sin sentido.",
-        "Ты полный идиот, не трогай больше мою статью и уходи отсюда.",
+    "it": (
+        "Ho aggiunto una tabella con i risultati della stagione, fatemi sapere se manca qualcosa.",
+        "Grazie mille per la correzione, adesso il capitolo {number} si legge molto meglio.",
+    ),
+    "pl": (
+        "Wczoraj poprawiłem błędy w tabeli, proszę o sprawdzenie, czy wszystko się zgadza.",
+        "Dziękuję za pomoc przy rozdziale {number}, teraz tekst jest o wiele lepszy.",
+    ),
+    "ru": (
+        "Я добавил новый раздел о старом мосте, посмотрите, пожалуйста, и поправьте ошибки.",
+        "Спасибо за помощь с переводом, на странице {number} осталась одна опечатка.",
+    ),
+    "ja": (
+        "昨日、新しい地図を追加しましたので、どうぞご確認ください。ありがとうございます。",
+        "{number}ページの出典が古いので、新しい本を探しています。",
     ),
 }
+
+FOREIGN_INSULTS: tuple[str, ...] = (
+    "Du bist wirklich ein Idiot, lass endlich die Finger von meinem Artikel und geh nach Hause.",
+    "Tu es vraiment un imbécile, arrête de toucher à mes pages et retourne à l'école.",
+    "Eres un idiota y todo lo que escribes sobre el puerto es una basura sin sentido.",
+    "Ты полный идиот, не трогай больше мою статью и уходи отсюда.",
+)
 
 PERSONAL: tuple[str, ...] = (
     "Write to me at {email} if you have the {thing}.",
