@@ -142,12 +142,11 @@ def clean_peer(folder: Path) -> dict[str, Any]:
     datasets.disable_progress_bars()
     with tempfile.TemporaryDirectory() as cache, Watch() as watch:
         files = sorted(str(path) for path in folder.glob("*.raw.parquet"))
-        rows = datasets.load_dataset("parquet", data_files=files, split="train", cache_dir=cache)
-        columns = rows.column_names
-        cleaned = rows.map(peer_batch, batched=True, num_proc=PROCESSES, remove_columns=columns, batch_size=BATCH_ROWS)
+        rows = datasets.load_dataset("parquet", data_files=files, split="train", cache_dir=cache).with_format("arrow")
+        cleaned = rows.map(peer_batch, batched=True, num_proc=PROCESSES, batch_size=BATCH_ROWS)
         deduplicator, digest, kept = Deduplicator(exact=True, near=True), hashlib.sha256(), 0
-        for number, batch in enumerate(cleaned.with_format("arrow").iter(BATCH_ROWS)):
-            keys_NK = np.array(batch["keys"].to_pylist(), dtype=np.uint64)
+        for number, batch in enumerate(cleaned.iter(BATCH_ROWS)):
+            keys_NK = np.frombuffer(b"".join(batch["keys"].to_pylist()), np.uint64).reshape(batch.num_rows, -1)
             verdicts = deduplicator.decide(keys_NK, batch["row"].to_numpy())
             table = batch.drop_columns(["keys"]).filter(pa.array([verdict is None for verdict in verdicts]))
             pq.write_table(table, Path(cache) / f"{number:05d}.unique.parquet", compression="zstd")
@@ -155,13 +154,14 @@ def clean_peer(folder: Path) -> dict[str, Any]:
     return result(watch, digest, kept)
 
 
-def peer_batch(batch: dict[str, list[Any]]) -> dict[str, Any]:
+def peer_batch(batch: pa.Table) -> pa.Table:
+    """Arrow in and out, the fastest that `datasets.map` offers; the keys of a row travel as bytes."""
     from detox.data.cleaning import clean_batch
     from detox.data.near_duplicates import duplicate_keys
 
-    kept = clean_batch(pa.table({**batch, "split": pa.nulls(len(batch["row"]), pa.string())}), SETTINGS).kept
+    kept = clean_batch(batch, SETTINGS).kept
     keys_NK = duplicate_keys(kept["text"].to_pylist(), SETTINGS.near_duplicate_similarity)
-    return {**kept.to_pydict(), "keys": list(keys_NK)}
+    return kept.append_column("keys", pa.array([keys_K.tobytes() for keys_K in keys_NK], pa.binary()))
 
 
 def note(digest: Any, table: pa.Table) -> int:
