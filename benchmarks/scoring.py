@@ -113,11 +113,11 @@ def _measure(who: str, folder: Path, options: argparse.Namespace) -> dict[str, A
     predict = _peer(folder) if who == "peer" else _ours(folder)
     predict(texts[:CHUNK])
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    start = time.perf_counter()
+    start, busy = time.perf_counter(), time.process_time()
     scores = predict(texts)
-    seconds = time.perf_counter() - start
+    seconds, cpu = time.perf_counter() - start, time.process_time() - busy
     peak = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-    return {"rate": len(texts) / seconds, "mib": peak, "scores": [float(score) for score in scores[:2000]]}
+    return {"rate": len(texts) / seconds, "cpu": cpu, "mib": peak, "scores": [float(score) for score in scores[:2000]]}
 
 
 def _ours(folder: Path) -> Any:
@@ -151,6 +151,7 @@ def _report(runs: dict[str, list[dict[str, Any]]]) -> None:
     print_line("scoring", "peak memory", all_of("ours", "mib"), all_of("peer", "mib"), "lower", "MiB")
     halves = all_of("ours_half", "mib")
     print_line("scoring", "peak memory, all comments over half of them", all_of("ours", "mib"), halves, "lower", "MiB")
+    print_line("scoring", "CPU seconds", all_of("ours", "cpu"), all_of("peer", "cpu"), "lower", "s")
     rates = all_of("ours", "rate"), all_of("peer", "rate")
     print_line("scoring", "comments per second", *rates, "higher", "comments/s")
 

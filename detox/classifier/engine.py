@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from transformers import BatchEncoding, PreTrainedModel, PreTrainedTokenizerBase
 
-CHUNK = 4096
+CHUNK = 2048
 """Texts in memory at a time."""
 
 Activation = Literal["sigmoid", "softmax"]
