@@ -130,11 +130,13 @@ def run(config: TrainClassifierConfig, recipe: str) -> dict[str, Any]:
         the final figures, as `summary.json` holds them.
     """
     from detox.classifier.finish import finish
+    from detox.data.reading import read
     from detox.governance.manifest import MANIFEST, sign
     from detox.runs.rundir import lease, open_run
     from rayjobs.ray_glue.launch import check_paths, connect, on_one_node
 
     check_paths(config)
+    read(config.data)  # a source that cannot be read stops here, before a run directory holds its config
     directory = open_run(config, JOB, recipe)
     if directory.is_complete:
         print(f"already complete: {directory.uri}/report.html")

@@ -102,7 +102,7 @@ class MicroBatchSampler:
     """What one rank forwards, in order: `accumulation` micro-batches for each global batch.
 
     A `batch_sampler` for `DataLoader`. `transformers.Trainer` sets the epoch only of
-    `dataloader.batch_sampler.batch_sampler`; by being its own `batch_sampler` this one hears of every epoch, resumed or not.
+    `dataloader.batch_sampler.batch_sampler`; by being its own, this one hears of every epoch.
     """
 
     def __init__(self, lengths: np.ndarray, settings: BatchSettings, seed: int, rank: int = 0, ranks: int = 1) -> None:
