@@ -90,9 +90,9 @@ def minilm() -> TrainClassifierConfig:
     """
     return TrainClassifierConfig(
         data=DataSettings(split=SplitSettings(ratios=(0.8, 0.1, 0.1))),
-        model=ModelSettings(name="embedded/minilm", max_length=256),
+        model=ModelSettings(name="embedded/minilm", max_length=256, freeze_embeddings=True),
         batch=BatchSettings(by="rows", size=32, per_forward=16),
-        optimiser=OptimiserSettings(lr=1e-4, epochs=2),
+        optimiser=OptimiserSettings(lr=2e-4, epochs=2),
         scaling=ScalingSettings(num_workers=2),
     )
 
@@ -130,13 +130,13 @@ def run(config: TrainClassifierConfig, recipe: str) -> dict[str, Any]:
         the final figures, as `summary.json` holds them.
     """
     from detox.classifier.finish import finish
-    from detox.data.reading import read
+    from detox.classifier.worker import check_config
     from detox.governance.manifest import MANIFEST, sign
     from detox.runs.rundir import lease, open_run
     from rayjobs.ray_glue.launch import check_paths, connect, on_one_node
 
     check_paths(config)
-    read(config.data)  # a source that cannot be read stops here, before a run directory holds its config
+    check_config(config, data_labels(config))
     directory = open_run(config, JOB, recipe)
     if directory.is_complete:
         print(f"already complete: {directory.uri}/report.html")
@@ -155,26 +155,60 @@ def run(config: TrainClassifierConfig, recipe: str) -> dict[str, Any]:
     return summary
 
 
+def data_labels(config: TrainClassifierConfig) -> tuple[str, ...]:
+    """The labels of the data, once the sources are found to be readable.
+
+    Raises:
+        ValueError: a source that cannot be read, or a choice that a prepared folder leaves no more.
+    """
+    import json
+
+    from detox.data.prepared import FACTS
+    from detox.data.reading import read
+
+    folder = prepared_folder(config)
+    if folder is None:
+        return read(config.data).labels
+    labels, wanted = tuple(json.loads(folder.read_text(FACTS))["labels"]), config.data.label_columns
+    if config.data.limit or wanted not in ((), labels):
+        raise ValueError(
+            f"{folder.uri} is prepared data with the labels {', '.join(labels)} and is taken whole: leave out "
+            f"--data.label-columns and --data.limit, or name the raw source"
+        )
+    return labels
+
+
+def prepared_folder(config: TrainClassifierConfig) -> Storage | None:
+    """The folder of prepared data that `data.source` names; None where it names raw sources."""
+    from detox.data.prepared import FACTS
+    from detox.runs.storage import Storage
+
+    folders = [Storage(source) for source in config.data.source]
+    return folders[0] if len(folders) == 1 and folders[0].exists(FACTS) else None
+
+
 def prepare_stage(config: TrainClassifierConfig) -> Storage:
     """The prepared data: the folder that `data.source` names, or the stage store's, made now if need be.
 
     Raises:
         ValueError: data that cannot be read, or that cannot train this task; before any training.
     """
+    import tempfile
+    from pathlib import Path
+
     from detox.classifier.worker import check_trainable
-    from detox.data.prepared import FACTS, PreparedData
+    from detox.data.prepared import PreparedData
     from detox.runs.storage import Storage
 
-    storage, seed = Storage(config.run.storage), config.run.seed
-    if len(config.data.source) == 1 and Storage(config.data.source[0]).exists(FACTS):
-        folder = Storage(config.data.source[0])
-    else:
+    folder = prepared_folder(config)
+    if folder is None:
         from rayjobs.ray_glue.data import RayMap, prepared_stage
 
+        storage = Storage(config.run.storage)
         cleaning = RayMap(everywhere=storage.is_local) if config.scaling.num_workers else map
-        folder = prepared_stage(config.data, seed, storage, cleaning)
-    if folder.is_local:
-        check_trainable(config, PreparedData.open(folder.local_path))
+        folder = prepared_stage(config.data, config.run.seed, storage, cleaning)
+    with tempfile.TemporaryDirectory(prefix="detox-data-") as scratch:
+        check_trainable(config, PreparedData.open(folder.localise(Path(scratch))))
     print(f"data: {folder.uri}", flush=True)
     return folder
 

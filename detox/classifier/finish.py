@@ -177,7 +177,7 @@ def write_artifact(
         "thresholds": {choice.label: choice.threshold for choice in evaluation.thresholds},
         "temperature": {fit.label: fit.value for fit in evaluation.temperatures},
         "max_length": config.model.max_length,
-        "cleaning": config.data.cleaning.model_dump(mode="json"),
+        "cleaning": data.facts["cleaning"],  # a prepared folder may have had another than the config names
         "base_model": base.name,
         "base_revision": base.revision,
     }

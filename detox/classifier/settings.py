@@ -16,6 +16,8 @@ class ModelSettings(Config):
     """`owner/name@revision` of the hub, a run directory, `embedded/minilm`, or `tiny/<architecture>`."""
     max_length: int = Field(default=256, ge=8)
     """Tokens a comment; longer ones are cut in training and windowed in prediction."""
+    freeze_embeddings: bool = False
+    """Leave the token embeddings as they are: half of a MiniLM's weights, and half of what workers exchange a step."""
     gradient_checkpointing: bool = False
 
 
@@ -47,7 +49,7 @@ class OptimiserSettings(Config):
     """Stop after this many optimizer steps; 0: after `epochs`."""
     max_grad_norm: float = Field(default=1.0, gt=0)
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """`auto`: bf16 on a GPU that has it, else fp32. fp16 is for GPUs without bf16 (S3's T4)."""
+    """`auto`: bf16 where GPU or CPU has it, else fp32. fp16 is for GPUs without bf16 (S3's T4)."""
     strategy: Literal["ddp", "zero2", "zero3"] = "ddp"
     """Data parallel by torch DDP, or DeepSpeed ZeRO stage 2 or 3."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -26,15 +27,9 @@ def write_submission(
         the number of rows.
 
     Raises:
-        ValueError: the scorer lacks a label of the competition, or the file one of its columns.
+        ValueError, FileNotFoundError: see `check_submission`.
     """
-    missing = [label for label in KAGGLE_LABELS if label not in scorer.labels]
-    if missing:
-        raise ValueError(
-            f"a submission needs the six labels of the competition, and the model has no {', '.join(missing)}: "
-            "use a model trained on the labels of Jigsaw 2018"
-        )
-    _check_columns(source, id_column, text_column)
+    check_submission(scorer.labels, source, id_column, text_column)
     beside = target.with_name(f".{target.name}.part")
     rows = 0
     chunks = pd.read_csv(
@@ -51,7 +46,21 @@ def write_submission(
     return rows
 
 
-def _check_columns(source: Path, id_column: str, text_column: str) -> None:
+def check_submission(
+    labels: Sequence[str], source: Path, id_column: str = "id", text_column: str = "comment_text"
+) -> None:
+    """What `write_submission` will need, checked before a model with these labels is trained.
+
+    Raises:
+        ValueError: a label of the competition is not among `labels`, or the file lacks one of its columns.
+        FileNotFoundError: there is no such file.
+    """
+    missing = [label for label in KAGGLE_LABELS if label not in labels]
+    if missing:
+        raise ValueError(
+            f"a submission needs the six labels of the competition, and the model has no {', '.join(missing)}: "
+            "use a model trained on the labels of Jigsaw 2018"
+        )
     there = list(pd.read_csv(source, nrows=0, encoding="utf-8").columns)
     missing = [column for column in (id_column, text_column) if column not in there]
     if missing:

@@ -11,10 +11,13 @@ import torch
 from transformers import PreTrainedTokenizerBase, TrainerCallback, set_seed
 
 from detox.classifier.batching import TokenisedRows
+from detox.classifier.losses import build_loss
+from detox.classifier.metrics import classification_metrics, regression_metrics
 from detox.classifier.settings import TrainClassifierConfig
+from detox.classifier.submission import check_submission
 from detox.classifier.training import LabelledRows, train
-from detox.data.prepared import Part, PreparedData
-from detox.models.loading import LoadedModel, load_sequence_classifier
+from detox.data.prepared import PARTS, Part, PreparedData
+from detox.models.loading import LoadedModel, check_available, load_sequence_classifier
 
 TOKENISE_AT_ONCE = 4096
 """Texts a tokenizer call: enough for its threads, little memory."""
@@ -59,30 +62,66 @@ def train_one_rank(
     )
 
 
+def check_config(config: TrainClassifierConfig, labels: Sequence[str]) -> None:
+    """Refuse what would train in vain, before any data are prepared.
+
+    Args:
+        labels: of the data to come.
+
+    Raises:
+        ValueError: no label, or several for a regressor; a model name that leads nowhere; a submission that the labels
+            or the file do not allow.
+        FileNotFoundError: no file to write a submission for.
+    """
+    if not labels:
+        raise ValueError("the data have no label to learn: name their columns with --data.label-columns")
+    if config.task == "regression" and len(labels) != 1:
+        raise ValueError(
+            f"a regressor learns one label, and the data has {', '.join(labels)}: choose with --data.label-columns"
+        )
+    if config.submission:
+        check_submission(labels, Path(config.submission))
+    check_available(config.model.name)
+
+
 def check_trainable(config: TrainClassifierConfig, data: PreparedData) -> None:
     """Refuse data on which this config would train in vain.
 
     Raises:
-        ValueError: a part without labelled rows; no label with both classes in the validation part (so that no figure
-            could choose a checkpoint); several labels for a regressor.
+        ValueError: a part without labelled rows; no label with both classes in the train or the validation part; a
+            figure to stop by that the validation part does not give; weights for a label without a positive row.
     """
-    if config.task == "regression" and len(data.labels) != 1:
-        raise ValueError(
-            f"a regressor learns one label, and the data has {', '.join(data.labels)}: choose with --data.label-columns"
-        )
-    for name in ("train", "validation", "test"):
-        labels_NL = data.part(name).labels_NL
+    parts = {name: data.part(name).labels_NL for name in PARTS}
+    for name, labels_NL in parts.items():
         if np.isnan(labels_NL).all():
             raise ValueError(
                 f"the {name} part has no labelled row: give it a share with --data.split.ratios, or more data"
             )
-        truth_NL = np.where(np.isnan(labels_NL), np.nan, labels_NL >= 0.5)
-        both_L = (np.nanmin(truth_NL, axis=0, initial=1) == 0) & (np.nanmax(truth_NL, axis=0, initial=0) == 1)
-        if name != "test" and config.task == "multi_label" and not both_L.any():
-            raise ValueError(
-                f"no label has both classes in the {name} part ({len(labels_NL):,} rows): give more data, or check "
-                f"--data.label-columns"
-            )
+    if config.task == "multi_label":
+        for name in ("train", "validation"):
+            _check_classes(name, parts[name])
+    build_loss(config.loss, parts["train"], data.labels)
+    _check_metric(config, parts["validation"], data.labels)
+
+
+def _check_classes(name: str, labels_NL: np.ndarray) -> None:
+    if not ((labels_NL >= 0.5).any(axis=0) & (labels_NL < 0.5).any(axis=0)).any():
+        raise ValueError(
+            f"no label has both classes in the {name} part ({len(labels_NL):,} rows): give more data, or check "
+            f"--data.label-columns"
+        )
+
+
+def _check_metric(config: TrainClassifierConfig, labels_NL: np.ndarray, labels: Sequence[str]) -> None:
+    """Figures of made-up predictions have the names that the model's will have."""
+    measure = regression_metrics if config.task == "regression" else classification_metrics
+    rising_NL = np.repeat(np.linspace(0, 1, len(labels_NL))[:, None], len(labels), axis=1)
+    names = {"loss", *measure(rising_NL, labels_NL, labels)}
+    if config.stopping.metric not in names:
+        raise ValueError(
+            f"the validation part gives no figure {config.stopping.metric!r} to choose the best checkpoint by: set "
+            f"--stopping.metric to one of {', '.join(sorted(names))}"
+        )
 
 
 def load_for_training(config: TrainClassifierConfig, data: PreparedData) -> LoadedModel:

@@ -115,6 +115,21 @@ def local_folder(name: str) -> Path | None:
     return found
 
 
+def check_available(name: str) -> None:
+    """Refuse a name that leads to no model, at the price of its config file.
+
+    Raises:
+        ModelUnavailableError: no such model, no access to it, or the hub cannot be reached.
+        ValueError: a `tiny/…` architecture that there is not.
+    """
+    if name.startswith("tiny/"):
+        tiny.architecture(name.removeprefix("tiny/"))
+        return
+    location = locate(name)
+    with _explained(location):
+        AutoConfig.from_pretrained(location.source, revision=location.revision)
+
+
 def load_sequence_classifier(
     name: str,
     labels: Sequence[str] = (),

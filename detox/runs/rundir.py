@@ -77,8 +77,9 @@ def open_run(config: JobConfig, job: str, recipe: str) -> RunDirectory:
     """The run's directory, new or to be resumed, checked before any work.
 
     Raises:
-        RunExists: `resume="never"` and the run exists; `resume="must"` and it does not; or it exists with another
-            result-affecting setting (the differences are listed).
+        RunExists: `resume="never"` and the run exists; `resume="must"` and it does not; or it has begun with another
+            result-affecting setting (the differences are listed). A run that stopped before any work takes the
+            corrected config.
         OSError: storage that cannot be written.
     """
     storage = Storage(config.run.storage).child(run_name(job, recipe, config.run))
@@ -88,10 +89,13 @@ def open_run(config: JobConfig, job: str, recipe: str) -> RunDirectory:
         raise RunExists(f"run {run.uri} exists and --run.resume is never: choose another --run.name, or delete it")
     if not exists and config.run.resume == "must":
         raise RunExists(f"run {run.uri} does not exist and --run.resume is must: check --run.storage and --run.name")
+    begun = exists and _has_begun(storage)
     if exists:
-        _refuse_another_config(run, config, job)
+        _refuse_another_job(run, job)
+    if begun:
+        _refuse_another_config(run, config)
     storage.check_writable()
-    if not exists:
+    if not begun:
         header = {"_job": job, "_recipe": recipe}
         storage.write_text("config.json", json.dumps(header | json.loads(to_json(config)), indent=2) + "\n")
     if not run.is_complete:
@@ -99,10 +103,20 @@ def open_run(config: JobConfig, job: str, recipe: str) -> RunDirectory:
     return run
 
 
-def _refuse_another_config(run: RunDirectory, config: JobConfig, job: str) -> None:
+def _has_begun(storage: Storage) -> bool:
+    """Whether a run left anything that another config would spoil, or is at work."""
+    found = {name for name in storage.names() if not name.startswith(".")}
+    return bool(found - {"config.json", "environment.json", LEASE}) or _holder(storage, LEASE_SECONDS) is not None
+
+
+def _refuse_another_job(run: RunDirectory, job: str) -> None:
+    there = run.read_json("config.json").get("_job")
+    if there != job:
+        raise RunExists(f"run {run.uri} belongs to job {there!r}, not {job!r}: choose another --run.name")
+
+
+def _refuse_another_config(run: RunDirectory, config: JobConfig) -> None:
     there = run.read_json("config.json")
-    if there.get("_job") != job:
-        raise RunExists(f"run {run.uri} belongs to job {there.get('_job')!r}, not {job!r}: choose another --run.name")
     found = list(differences({k: v for k, v in there.items() if not k.startswith("_")}, config))
     if found:
         listed = "\n  ".join(found)

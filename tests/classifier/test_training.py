@@ -15,7 +15,15 @@ from detox.runs.config import override
 from rayjobs.train_classifier import minilm
 
 CONFIG = override(
-    minilm(), {"optimiser.lr": 1e-3, "optimiser.epochs": 3, "batch.size": 16, "batch.per_forward": 16, "stopping.patience": 0}
+    minilm(),
+    {
+        "optimiser.lr": 1e-3,
+        "optimiser.epochs": 3,
+        "batch.size": 16,
+        "optimiser.precision": "fp32",
+        "batch.per_forward": 16,
+        "stopping.patience": 0,
+    },
 )
 
 
@@ -52,7 +60,9 @@ def test_micro_batches_add_up_to_the_global_batch(tmp_path) -> None:
     nearly zero, hence the tolerance.
     """
     _, whole = trained(override(CONFIG, {"optimiser.max_steps": 4}), tmp_path / "a", dropout=0.0)
-    _, parts = trained(override(CONFIG, {"optimiser.max_steps": 4, "batch.per_forward": 4}), tmp_path / "b", dropout=0.0)
+    _, parts = trained(
+        override(CONFIG, {"optimiser.max_steps": 4, "batch.per_forward": 4}), tmp_path / "b", dropout=0.0
+    )
     assert torch.allclose(weights(whole), weights(parts), atol=2e-4)
 
 
@@ -104,4 +114,11 @@ def test_throughput_counts_real_tokens_of_all_ranks() -> None:
 def test_fp16_needs_a_gpu() -> None:
     with pytest.raises(ValueError, match="fp16 needs a GPU"):
         resolve_precision("fp16")
-    assert resolve_precision("auto") == "fp32"
+    assert resolve_precision("fp32") == "fp32"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is there, and decides")
+@pytest.mark.parametrize(("has_bf16", "expected"), [(True, "bf16"), (False, "fp32")])
+def test_auto_is_bf16_where_the_cpu_has_it(monkeypatch, has_bf16: bool, expected: str) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: has_bf16)
+    assert resolve_precision("auto") == expected

@@ -69,7 +69,7 @@ def test_where_a_run_lies_does_not_change_what_it_is() -> None:
     moved = override(minilm(), {"run.storage": "/elsewhere", "run.name": "x", "tracking.wandb.project": "p"})
     assert identity(moved) == identity(minilm())
     assert list(differences(minilm(), override(moved, {"optimiser.lr": 0.5}))) == [
-        "optimiser.lr: 0.0001 there, 0.5 here"
+        "optimiser.lr: 0.0002 there, 0.5 here"
     ]
 
 

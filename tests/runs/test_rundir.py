@@ -34,15 +34,25 @@ def test_config_is_written_first_and_the_same_command_finds_it(tmp_path) -> None
     run = open_run(config(tmp_path), "train_classifier", "minilm")
     saved = run.read_json("config.json")
     assert saved["_recipe"] == "minilm"
-    assert saved["optimiser"]["lr"] == 1e-4
+    assert saved["optimiser"]["lr"] == 2e-4
     assert "torch" in run.read_json("environment.json")["packages"]
     assert open_run(config(tmp_path), "train_classifier", "minilm").uri == run.uri
 
 
 def test_another_setting_under_the_same_name_shows_the_difference(tmp_path) -> None:
-    open_run(config(tmp_path), "train_classifier", "minilm")
-    with pytest.raises(RunExists, match=r"optimiser.lr: 0.0001 there, 0.5 here"):
+    run = open_run(config(tmp_path), "train_classifier", "minilm")
+    run.storage.write_text("metrics.jsonl", "")
+    with pytest.raises(RunExists, match=r"optimiser.lr: 0.0002 there, 0.5 here"):
         open_run(config(tmp_path, optimiser__lr=0.5), "train_classifier", "minilm")
+
+
+def test_a_run_that_stopped_before_any_work_takes_the_corrected_config(tmp_path) -> None:
+    """But not under the hands of a process that is still preparing its data."""
+    run = open_run(config(tmp_path), "train_classifier", "minilm")
+    with lease(run.storage), pytest.raises(RunExists, match=r"optimiser.lr: 0.0002 there, 0.5 here"):
+        open_run(config(tmp_path, optimiser__lr=0.5), "train_classifier", "minilm")
+    open_run(config(tmp_path, optimiser__lr=0.5), "train_classifier", "minilm")
+    assert run.read_json("config.json")["optimiser"]["lr"] == 0.5
 
 
 def test_resume_policies(tmp_path) -> None:
