@@ -118,9 +118,10 @@ def _check_metric(config: TrainClassifierConfig, labels_NL: np.ndarray, labels: 
     rising_NL = np.repeat(np.linspace(0, 1, len(labels_NL))[:, None], len(labels), axis=1)
     names = {"loss", *measure(rising_NL, labels_NL, labels)}
     if config.stopping.metric not in names:
+        macros = sorted(name for name in names if name.endswith("/macro"))
         raise ValueError(
             f"the validation part gives no figure {config.stopping.metric!r} to choose the best checkpoint by: set "
-            f"--stopping.metric to one of {', '.join(sorted(names))}"
+            f"--stopping.metric to one of {', '.join(['loss', *macros])}, or to that of a label"
         )
 
 
