@@ -1,4 +1,4 @@
-"""The import picture of docs/architecture.md, held: who may import whom, and what importing may cost."""
+"""The import picture of the README, held: who may import whom, and what importing may cost."""
 
 import ast
 import subprocess

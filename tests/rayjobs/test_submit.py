@@ -26,13 +26,13 @@ def free_port() -> int:
 @pytest.fixture(scope="module")
 def head(tmp_path_factory) -> Iterator[dict[str, str]]:
     """A head of its own; ended by SIGTERM to its own process, never by `ray stop`, which ends every cluster here."""
-    dashboard = free_port()
+    dashboard, port = free_port(), free_port()
     environment = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
     environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "a-token-for-this-test-only-0123456789"}
     process = subprocess.Popen(
         [
             str(RAY), "start", "--head", "--block", "--disable-usage-stats", "--node-ip-address=127.0.0.1",
-            f"--port={free_port()}", f"--dashboard-port={dashboard}", f"--ray-client-server-port={free_port()}",
+            f"--port={port}", f"--dashboard-port={dashboard}", f"--ray-client-server-port={free_port()}",
             f"--temp-dir={tmp_path_factory.mktemp('ray')}", "--num-cpus=2",
         ],
         env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
@@ -43,7 +43,7 @@ def head(tmp_path_factory) -> Iterator[dict[str, str]]:
             if probe.connect_ex(("127.0.0.1", dashboard)) == 0:
                 break
         time.sleep(0.3)
-    yield environment | {"RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{dashboard}"}
+    yield environment | {"RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{dashboard}", "HEAD": f"127.0.0.1:{port}"}
     process.terminate()
     process.wait(timeout=30)
 
@@ -62,6 +62,16 @@ def test_a_submitted_job_trains_and_its_log_says_where_the_report_is(head, prepa
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
     assert f"report:   {tmp_path}/run/report.html" in done.stdout
     assert "succeeded" in done.stdout
+    assert (tmp_path / "run" / "COMPLETE").exists()
+
+
+def test_the_same_command_joins_the_cluster_of_ray_address(head, prepared: Path, tmp_path) -> None:
+    words = ["--run.storage", str(tmp_path), "--run.name", "run", *COMMON, "--optimiser.max-steps", "8"]
+    done = subprocess.run(
+        [sys.executable, "-m", "rayjobs.train_classifier", "minilm", "--data.source", str(prepared), *words],
+        env=head | {"RAY_ADDRESS": head["HEAD"]}, cwd=ROOT, capture_output=True, text=True, timeout=240,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
     assert (tmp_path / "run" / "COMPLETE").exists()
 
 
