@@ -95,7 +95,14 @@ def recipe_of(path: Path) -> str:
 
 
 def _style(job: str, description: str) -> dict[str, Any]:
-    return {"prog": f"python -m rayjobs.{job}", "description": description}
+    import tyro
+
+    # every setting takes a value, `--scaling.use-gpu False` too
+    return {
+        "prog": f"python -m rayjobs.{job}",
+        "description": description,
+        "config": (tyro.conf.FlagConversionOff,),
+    }
 
 
 def _first_line(text: str | None) -> str:

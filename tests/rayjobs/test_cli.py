@@ -26,11 +26,16 @@ def test_dotted_overrides() -> None:
         "--scaling.resources-per-worker",
         "CPU",
         "2",
+        "--scaling.use-gpu",
+        "True",
+        "--baseline",
+        "False",
     )
     assert recipe == "minilm"
     assert config.data.source == ("a.csv", "b.csv")
     assert config.optimiser.lr == 5e-4
     assert config.scaling.resources_per_worker == {"CPU": 2.0}
+    assert (config.scaling.use_gpu, config.baseline) == (True, False)
 
 
 def test_a_runs_config_file_stands_for_its_recipe(tmp_path) -> None:
