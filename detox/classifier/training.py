@@ -233,17 +233,19 @@ def train(
         pad_id=pad_id,
         callbacks=[*stopping, *callbacks],
     )
-    if resume_from is not None and _had_stopped(resume_from, config.stopping.patience):
+    if resume_from is not None and _had_ended(resume_from, config.stopping.patience):
         return _outcome(TrainerState.load_from_json(str(resume_from / "trainer_state.json")))
     trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
     return _outcome(trainer.state)
 
 
-def _had_stopped(checkpoint: Path, patience: int) -> bool:
-    """Whether early stopping had ended the run at this checkpoint: the Trainer itself would train on from there."""
-    saved = TrainerState.load_from_json(str(checkpoint / "trainer_state.json")).stateful_callbacks or {}
-    stopping = saved.get("EarlyStoppingCallback", {}).get("attributes", {})
-    return patience > 0 and stopping.get("early_stopping_patience_counter", 0) >= patience
+def _had_ended(checkpoint: Path, patience: int) -> bool:
+    """Whether the run had its last step, or was stopped early, at this checkpoint: the Trainer itself would train on
+    from there (one step more where `max_steps` lies within an epoch)."""
+    state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+    stopping = (state.stateful_callbacks or {}).get("EarlyStoppingCallback", {}).get("attributes", {})
+    waited = stopping.get("early_stopping_patience_counter", 0)
+    return state.global_step >= state.max_steps or (patience > 0 and waited >= patience)
 
 
 def _outcome(state: TrainerState) -> dict[str, float]:

@@ -12,7 +12,6 @@ import math
 import re
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +21,7 @@ import pytest
 from detox.governance.manifest import verify_manifest
 from rayjobs.__main__ import jobs
 from rayjobs.train_classifier import JIGSAW_LABELS
-from tests.hub import ROOT, StubHub, run_python, stub_hub
+from tests.hub import ROOT, run_python, stub_hub
 from tests.hub_contents import write_csv, write_datasets, write_models
 
 SHORT = ["--optimiser.max-steps", "2", "--scaling.num-workers", "0", "--scaling.use-gpu", "False"]
