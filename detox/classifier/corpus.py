@@ -1,0 +1,231 @@
+"""Scoring a corpus of any size: cut into numbered shards, each scored on its own, then put together in their order.
+
+    <run>/shards/plan.json             what is to be done, written once every shard is there
+    <run>/shards/00000.raw.parquet     rows of the input, every column
+    <run>/shards/00000.scored.parquet  the same with the score columns; takes the place of the raw one
+    <run>/rejects.jsonl                rows of csv and JSON lines that cannot be read, with file and reason
+
+A shard is written whole or not at all, and depends on nothing but its rows and the model: whoever finds one scored
+leaves it as it is, so a job that was killed goes on from there. A row whose text is null or no string keeps its place
+with null scores.
+
+Shapes: N rows of a shard, L labels.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from detox.classifier.corpus_reading import Corpus, resized, texts_of
+from detox.classifier.corpus_writing import output_file
+from detox.classifier.scorer import Scorer
+from detox.data.formats import Malformed
+from detox.governance.manifest import file_digest, file_digests
+from detox.runs.storage import Storage, explained
+
+PLAN = "plan.json"
+REJECTS = "rejects.jsonl"
+FOLDER_MODELS = ("tfidf", "lexicon", "detoxify")
+"""What stands before the colon in a model's name that goes on with a path."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run scores."""
+
+    facts: dict[str, Any]
+    """Digests of model and input, by which a resumed run knows that neither has changed."""
+    text_column: str
+    columns: dict[str, str]
+    """Label to the name of its output column."""
+    shard_rows: int
+    rows: int
+    refused: int
+    """Rows that could not be read; they are in `rejects.jsonl`."""
+
+    @property
+    def shards(self) -> int:
+        """At least one, so that an output without rows has its columns."""
+        return max(1, -(-self.rows // self.shard_rows))
+
+    def rows_of(self, shard: int) -> int:
+        return min(self.shard_rows, self.rows - shard * self.shard_rows)
+
+
+def score_columns(labels: Sequence[str], taken: Iterable[str]) -> dict[str, str]:
+    """Label to column: the label itself, or `score_<label>` where that name is taken (twice, where that one is too)."""
+    names: dict[str, str] = {}
+    used = set(taken)
+    for label in labels:
+        name = label
+        while name in used:
+            name = f"score_{name}"
+        names[label] = name
+        used.add(name)
+    return names
+
+
+def facts_of(corpus: Corpus, model: str) -> dict[str, Any]:
+    """What determines the scores: names and SHA-256 of the input's files, in order, and of the model's."""
+    return {"input": [[path.name, file_digest(path)] for path in corpus.files], "model": model_digests(model)}
+
+
+def model_digests(model: str) -> dict[str, str]:
+    """SHA-256 of each file of a local model; empty for a hub name, whose revision pins it, and for a URI."""
+    kind, _, folder = model.partition(":")
+    place = Path(folder if kind in FOLDER_MODELS else model).expanduser()
+    if place.is_file():
+        return {place.name: file_digest(place)}
+    if not place.is_dir():
+        return {}
+    return file_digests(place / "artifact" if (place / "artifact").is_dir() else place)
+
+
+def stage(
+    corpus: Corpus, run: Storage, text_column: str, labels: Sequence[str], rows: int, facts: dict[str, Any]
+) -> Plan:
+    """Write the corpus as shards of `rows` rows, or take those of an earlier call.
+
+    Raises:
+        ValueError: model or input changed since; a broken file; columns that cannot be named.
+    """
+    shards = run.child("shards")
+    if shards.exists(PLAN):
+        plan = Plan(**json.loads(shards.read_text(PLAN)))
+        refuse_changed(plan.facts, facts, run)
+        return plan
+    shards.delete()
+    shards.make()
+    with ExitStack() as stack:
+        rejects = _Rejects(run, stack)
+        total = 0
+        for number, table in enumerate(resized(corpus.tables(rejects.add), rows)):
+            _write(shards, _raw(number), table)
+            total += len(table)
+        if not total:
+            _write(shards, _raw(0), corpus.schema.empty_table())
+    plan = Plan(facts, text_column, score_columns(labels, corpus.schema.names), rows, total, rejects.count)
+    shards.write_text(PLAN, json.dumps(asdict(plan), ensure_ascii=False, indent=2) + "\n")
+    return plan
+
+
+class _Rejects:
+    """Rows that cannot be read, written as they come; no file without one."""
+
+    def __init__(self, run: Storage, stack: ExitStack) -> None:
+        self._run, self._stack = run, stack
+        self._file: Any = None
+        self.count = 0
+
+    def add(self, path: Path, row: Malformed) -> None:
+        if self._file is None:
+            stream = self._run.filesystem.open_output_stream(f"{self._run.path}/{REJECTS}", compression=None)
+            self._file = self._stack.enter_context(stream)
+        line = {"file": str(path), "text": row.text, "reason": row.reason}
+        self._file.write(json.dumps(line).encode("ascii") + b"\n")
+        self.count += 1
+
+
+def refuse_changed(before: dict[str, Any], now: dict[str, Any], run: Storage) -> None:
+    """Refuse to go on with other facts than those that a run began with.
+
+    Raises:
+        ValueError: says which have changed, and what to do.
+    """
+    for what in ("input", "model"):
+        if before[what] != now[what]:
+            raise ValueError(
+                f"the {what} has changed since run {run.uri} began: choose another --run.name, or delete that folder"
+            )
+
+
+def unscored(run: Storage, plan: Plan) -> list[int]:
+    """Numbers of the shards still to be scored."""
+    there = set(run.child("shards").names())
+    return [number for number in range(plan.shards) if _scored(number) not in there]
+
+
+def score_shard(run: Storage, plan: Plan, scorer: Scorer, number: int) -> int:
+    """Score one shard, in any process that sees the run directory.
+
+    Returns:
+        its rows.
+
+    Raises:
+        ValueError: the model returned NaN.
+    """
+    shards = run.child("shards")
+    table = _read(shards, _raw(number))
+    _write(shards, _scored(number), with_scores(table, plan, scorer))
+    shards.delete(_raw(number))
+    return len(table)
+
+
+def with_scores(table: pa.Table, plan: Plan, scorer: Scorer) -> pa.Table:
+    """The table with a float32 column for each label, 0..1, null where there is no text."""
+    texts = texts_of(table, plan.text_column)
+    has_text_N = np.array([text is not None for text in texts], dtype=bool)
+    values_NL = np.zeros((len(texts), len(plan.columns)), np.float32)
+    values_NL[has_text_N] = scorer.score([text for text in texts if text is not None]).values_NL
+    for index, name in enumerate(plan.columns.values()):
+        column = pa.array(values_NL[:, index], pa.float32(), mask=~has_text_N)
+        table = table.append_column(pa.field(name, pa.float32()), column)
+    return table
+
+
+@dataclass(frozen=True)
+class Written:
+    """What an output holds."""
+
+    rows: int
+    without_text: int
+
+
+def assemble(run: Storage, plan: Plan, output: str, before_move: Callable[[int], None]) -> Written:
+    """Put the scored shards together in their order; see `corpus_writing.output_file` for `before_move`."""
+    shards = run.child("shards")
+    names = list(plan.columns.values())
+    rows = without_text = 0
+    with output_file(output, _schema(shards, _scored(0)), set(names), before_move) as write:
+        for number in range(plan.shards):
+            table = _read(shards, _scored(number))
+            write(table)
+            rows += len(table)
+            without_text += table.column(names[0]).null_count
+    return Written(rows, without_text)
+
+
+def _raw(number: int) -> str:
+    return f"{number:06d}.raw.parquet"
+
+
+def _scored(number: int) -> str:
+    return f"{number:06d}.scored.parquet"
+
+
+def _schema(shards: Storage, name: str) -> pa.Schema:
+    return pq.read_schema(f"{shards.path}/{name}", filesystem=shards.filesystem)
+
+
+def _read(shards: Storage, name: str) -> pa.Table:
+    # without `partitioning` a folder named a=b on the way would become a column
+    return pq.read_table(f"{shards.path}/{name}", filesystem=shards.filesystem, partitioning=None)
+
+
+def _write(shards: Storage, name: str, table: pa.Table) -> None:
+    """Atomic: on a local disk by a rename, on an object store by nature."""
+    making = f"{shards.path}/.{name}.{os.getpid()}.part" if shards.is_local else f"{shards.path}/{name}"
+    with explained(shards.uri):
+        pq.write_table(table, making, filesystem=shards.filesystem, compression="zstd")
+        if shards.is_local:
+            os.replace(making, f"{shards.path}/{name}")
