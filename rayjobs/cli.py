@@ -48,7 +48,7 @@ def main(
             run_seeds(job, config, recipe, run)
         else:
             run(config, recipe)
-    except (ValueError, OSError, RuntimeError) as error:
+    except (ValueError, OSError, RuntimeError, ModuleNotFoundError) as error:
         _give_up(error)
 
 

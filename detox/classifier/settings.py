@@ -61,6 +61,14 @@ class StoppingSettings(Config):
     patience: int = Field(default=2, ge=0)
     """Evaluations without a better figure before training stops; 0: never."""
 
+    @model_validator(mode="after")
+    def _runs_the_right_way(self) -> StoppingSettings:
+        is_error = self.metric.partition("/")[0] in {"loss", "mse", "mae", "ece"}
+        if self.higher_is_better == is_error:
+            better = "lower" if is_error else "higher"
+            raise ValueError(f"{self.metric} is better when {better}: set higher_is_better to {not is_error}")
+        return self
+
 
 class CheckpointSettings(Config):
     every_steps: int = Field(default=0, ge=0)

@@ -17,6 +17,7 @@ from rayjobs.train_classifier import minilm
 CONFIG = override(
     minilm(),
     {
+        "model.freeze_embeddings": False,  # those of a tiny model are random
         "optimiser.lr": 1e-3,
         "optimiser.epochs": 3,
         "batch.size": 16,

