@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pa_csv
+import pyarrow.fs
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
@@ -272,3 +273,23 @@ def test_a_model_is_known_by_its_files(tmp_path: Path) -> None:
     before = corpus.model_digests(f"lexicon:{tmp_path / 'terms.txt'}")
     (tmp_path / "terms.txt").write_text("stupid")
     assert corpus.model_digests(f"lexicon:{tmp_path / 'terms.txt'}") != before
+
+
+@pytest.mark.parametrize("ending", ["parquet", "csv", "jsonl.gz"])
+def test_run_and_output_on_an_object_store(tmp_path: Path, ending: str) -> None:
+    pq.write_table(pa.table({"text": ["idiot", "b", "c"]}), tmp_path / "in.parquet")
+    opened, scorer, sizes = open_corpus(str(tmp_path / "in.parquet"), "text"), LengthScorer(), []
+    run, output = Storage(f"memory://store-{ending}/run"), f"memory://store-{ending}/out.{ending}"
+    check_output(output)
+    plan = corpus.stage(opened, run, "text", scorer.labels, 2, {})
+    for number in corpus.unscored(run, plan):
+        corpus.score_shard(run, plan, scorer, number)
+    assert corpus.assemble(run, plan, output, sizes.append) == Written(3, 0)
+    store = Storage(f"memory://store-{ending}")
+    assert store.names() == [f"out.{ending}", "run"]
+    pa.fs.copy_files(
+        f"{store.path}/out.{ending}", str(tmp_path / f"out.{ending}"), store.filesystem, pa.fs.LocalFileSystem()
+    )
+    assert sizes == [(tmp_path / f"out.{ending}").stat().st_size]
+    tables = list(open_corpus(str(tmp_path / f"out.{ending}"), "text").tables(lambda *_: pytest.fail("refused")))
+    assert pa.concat_tables(tables)["text"].to_pylist() == ["idiot", "b", "c"]

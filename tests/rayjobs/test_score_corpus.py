@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import signal
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -24,7 +25,7 @@ from detox.runs.rundir import RunDirectory
 from detox.runs.storage import Storage
 from rayjobs import cli
 from rayjobs.ray_glue import scoring
-from rayjobs.ray_glue.scoring import ShardScorer, check_room, score_on_ray
+from rayjobs.ray_glue.scoring import ShardScorer, check_room
 from rayjobs.score_corpus import JOB, RECIPES, named, run
 
 TEXTS = ["thank you", "you idiot", None, "été 猫", "", "stupid page", "line\nbreak"]
@@ -222,40 +223,6 @@ def own_ray(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         del os.environ[key]
 
 
-@pytest.mark.ray
-@pytest.mark.timeout(300)
-def test_ray_workers_write_what_one_process_writes(
-    tmp_path: Path, own_ray: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A real neural model, five shards, two workers. A worker's error comes out as it was raised; one that is killed
-    is replaced and its shard scored."""
-    options = {"num_labels": 2, "problem_type": "multi_label_classification", "initializer_range": 0.2}
-    tiny.write_checkpoint("bert", tmp_path / "model", head="sequence_classification", **options)
-    pq.write_table(pa.table({"id": range(49), "text": TEXTS * 7}), tmp_path / "in.parquet")
-    words = {"model": str(tmp_path / "model"), "shard-rows": "10"}
-    main(tmp_path, output="plain.parquet", **words)
-    main(tmp_path, output="ray.parquet", **words | {"workers": "2"})
-    plain, on_ray = pq.read_table(tmp_path / "plain.parquet"), pq.read_table(tmp_path / "ray.parquet")
-    assert on_ray.select(["id", "text"]).equals(plain.select(["id", "text"]))
-    for label in plain.column_names[2:]:
-        assert on_ray[label].to_pylist() == [
-            x if x is None else pytest.approx(x, abs=1e-6) for x in plain[label].to_pylist()
-        ]
-
-    assert ray.is_initialized()
-    with pytest.raises(ValueError, match="--workers 999 needs as many CPUs, and this machine has"):
-        check_room(999, use_gpu=False)
-    opened, rest = open_corpus(str(tmp_path / "in.parquet"), "text"), Storage(tmp_path / "rest")
-    plan = corpus.stage(opened, rest, "text", ("toxic",), 10, {})
-    with pytest.raises(ValueError, match="lexicon gone does not exist"):
-        list(score_on_ray(rest, plan, [0, 1, 2], "lexicon:gone", 2, use_gpu=False))
-    (tmp_path / "terms.txt").write_text("idiot\n")
-    monkeypatch.setattr(scoring, "ShardScorer", DyingOnce)
-    assert sorted(score_on_ray(rest, plan, range(5), f"lexicon:{tmp_path / 'terms.txt'}", 2, use_gpu=False))
-    assert (tmp_path / "rest" / "died").exists()
-    assert corpus.unscored(rest, plan) == []
-
-
 class DyingOnce(ShardScorer):
     """A worker that the system kills at shard 3, the first time."""
 
@@ -265,3 +232,36 @@ class DyingOnce(ShardScorer):
             marker.touch()
             os.kill(os.getpid(), signal.SIGKILL)
         return super().__call__(row)
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(300)
+def test_ray_workers_write_what_one_process_writes(
+    tmp_path: Path, own_ray: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A neural model, five shards, two workers, one of which is killed, is replaced, and its shard scored again."""
+    monkeypatch.setattr(scoring, "ShardScorer", DyingOnce)
+    options = {"num_labels": 2, "problem_type": "multi_label_classification", "initializer_range": 0.2}
+    tiny.write_checkpoint("bert", tmp_path / "model", head="sequence_classification", **options)
+    pq.write_table(pa.table({"id": range(49), "text": TEXTS * 7}), tmp_path / "in.parquet")
+    words = {"model": str(tmp_path / "model"), "shard-rows": "10"}
+    main(tmp_path, output="plain.parquet", **words)
+    main(tmp_path, output="ray.parquet", **words | {"workers": "2"})
+    plain, on_ray = pq.read_table(tmp_path / "plain.parquet"), pq.read_table(tmp_path / "ray.parquet")
+    assert list((tmp_path / "runs").glob("*/died"))
+    assert on_ray.select(["id", "text"]).equals(plain.select(["id", "text"]))
+    for label in plain.column_names[2:]:
+        expected = [None if score is None else pytest.approx(score, abs=1e-6) for score in plain[label].to_pylist()]
+        assert on_ray[label].to_pylist() == expected
+    with pytest.raises(ValueError, match="--workers 999 needs as many CPUs, and this machine has"):
+        check_room(999, use_gpu=False)
+
+
+def test_an_error_of_a_worker_comes_back_as_it_was_raised(place: Path) -> None:
+    """Ray Data would put it into words of its own, after restarting a worker that fails while it starts."""
+    opened, run_place = open_corpus(str(place / "in.parquet"), "text"), Storage(place / "run")
+    plan = corpus.stage(opened, run_place, "text", ("toxic",), 10, {})
+    outcome = ShardScorer(run_place.uri, plan, "lexicon:gone", "cpu")({"shard": 0})
+    rows, error = pickle.loads(outcome["outcome"])
+    assert isinstance(error, ValueError)
+    assert (rows, str(error)[:28]) == (0, "lexicon gone does not exist:")
