@@ -106,7 +106,7 @@ def test_it_is_said_before_the_run_has_a_directory(
         ([*DATA, "--stopping.metric", "roc_auc/toxik"], "gives no figure 'roc_auc/toxik'"),
         (
             [*DATA, "--task", "regression"],
-            "gives no figure 'roc_auc/macro' to choose the best checkpoint by: set --stopping.metric to one of loss, mae/",
+            "gives no figure 'roc_auc/macro' to choose the best checkpoint by: set --stopping.metric to one of loss",
         ),
     ],
 )
