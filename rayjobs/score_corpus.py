@@ -1,10 +1,12 @@
 """Score a corpus of any size with any classifier: every column kept, one column a label added, in the input's order.
 
 The input is cut into shards, which Ray Data's workers score, each with the model loaded once; the finished ones are
-kept in the run directory until the output is written, so the same command goes on where it was killed. A label's
-column has its name, or `score_<label>` where the input has such a column; scores are float32 in 0..1. A row whose text
-is null, or no string, keeps its place with null scores; rows that cannot be read at all are in the run directory's
-`rejects.jsonl`. Both are counted.
+kept in the run directory until the output is written, so the same command goes on where it was killed. Without
+`--run.name` that directory is named after a digest of settings, input and model: what changes them is another run.
+
+A label's column has its name, or `score_<label>` where the input has such a column; scores are float32 in 0..1. A row
+whose text is null, or no string, keeps its place with null scores; rows that cannot be read at all are in the run
+directory's `rejects.jsonl`. Both are counted.
 
     python -m rayjobs.score_corpus default --model runs/train-classifier-demo-s42 \\
         --input comments.csv --output scored.parquet
@@ -14,7 +16,7 @@ is null, or no string, keeps its place with null scores; rows that cannot be rea
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
@@ -22,6 +24,8 @@ from pydantic import Field
 from detox.runs.config import JobConfig, digest, identity, override
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from detox.classifier.corpus import Plan
     from detox.classifier.scorer import Scorer
     from detox.runs.rundir import RunDirectory
@@ -79,7 +83,8 @@ def run(config: ScoreCorpusConfig, recipe: str) -> dict[str, Any]:
     from detox.classifier import corpus
     from detox.classifier.corpus_reading import open_corpus
     from detox.classifier.corpus_writing import check_output
-    from detox.runs.rundir import COMPLETE, lease, open_run
+    from detox.runs.rundir import COMPLETE, RunDirectory, lease, open_run
+    from detox.runs.storage import Storage
     from rayjobs.ray_glue.launch import check_paths
 
     check_paths(config)
@@ -88,10 +93,10 @@ def run(config: ScoreCorpusConfig, recipe: str) -> dict[str, Any]:
     scorer = load(config)
     facts = corpus.facts_of(opened, config.model)
     kept = named(config, facts)
-    own = refuse_foreign_output(config, kept, recipe)
+    refuse_foreign_output(config, opened.files, RunDirectory(Storage(config.run.storage).child(kept.run.name)))
     directory = open_run(kept, JOB, recipe)
     with lease(directory.storage):
-        if directory.is_complete and own:
+        if directory.is_complete and is_own(Storage(config.output), directory):
             corpus.refuse_changed(directory.summary()["facts"], facts, directory.storage)
             print(f"already complete: {config.output}")
             return directory.summary()
@@ -125,27 +130,30 @@ def load(config: ScoreCorpusConfig) -> Scorer:
     return load_scorer(config.model, device="cuda" if inside else "cpu")
 
 
-def refuse_foreign_output(config: ScoreCorpusConfig, kept: ScoreCorpusConfig, recipe: str) -> bool:
-    """Whether the output exists and is what this run wrote.
+def refuse_foreign_output(config: ScoreCorpusConfig, files: Sequence[Path], directory: RunDirectory) -> None:
+    """Refuse to write over what this run did not write.
 
     Raises:
-        ValueError: it exists, something else wrote or changed it, and `overwrite` is not set.
+        ValueError: the output is one of the input's files, or exists from elsewhere and `overwrite` is not set.
     """
-    from detox.runs.rundir import RunDirectory, run_name
     from detox.runs.storage import Storage
 
     output = Storage(config.output)
-    if not output.exists():
-        return False
-    directory = RunDirectory(Storage(kept.run.storage).child(run_name(JOB, recipe, kept.run)))
-    size = output.filesystem.get_file_info(output.path).size
-    own = directory.storage.exists(OUTPUT) and directory.read_json(OUTPUT) == {"uri": output.uri, "bytes": size}
-    if not own and not config.overwrite:
+    if output.is_local and output.local_path.resolve() in {path.resolve() for path in files}:
+        raise ValueError(f"--output {config.output} is one of the files that --input matches: name another file")
+    if output.exists() and not config.overwrite and not is_own(output, directory):
         raise ValueError(
             f"--output {config.output} exists and is not, or no longer, what this command wrote: name another file, "
             "or add --overwrite True"
         )
-    return own
+
+
+def is_own(output: Storage, directory: RunDirectory) -> bool:
+    """Whether the output is there as this run wrote it."""
+    if not output.exists() or not directory.storage.exists(OUTPUT):
+        return False
+    size = output.filesystem.get_file_info(output.path).size
+    return directory.read_json(OUTPUT) == {"uri": output.uri, "bytes": size}
 
 
 def score(config: ScoreCorpusConfig, directory: RunDirectory, plan: Plan, scorer: Scorer) -> None:

@@ -115,6 +115,8 @@ def test_another_output_is_not_overwritten_unasked(place: Path, capsys: pytest.C
     (place / "out.parquet").write_text("precious")
     assert "exists and is not, or no longer, what this command wrote" in refused(place, capsys)
     assert (place / "out.parquet").read_text() == "precious"
+    said = refused(place, capsys, "--overwrite", "True", output="in.parquet")
+    assert "in.parquet is one of the files that --input matches" in said
     assert not (place / "runs").exists()
     main(place, "--overwrite", "True")
     assert pq.read_table(place / "out.parquet").num_rows == 7
