@@ -52,5 +52,10 @@ def test_importing_a_module_does_nothing(tmp_path: Path) -> None:
         if path.name != "__main__.py"
     ]
     code = f"import os, importlib; before = dict(os.environ)\nfor name in {names!r}: importlib.import_module(name.removesuffix('.__init__'))\nours = [k for k in os.environ if k not in before and k.startswith(('DETOX', 'RAY_TRAIN', 'WANDB'))]\nassert not ours, ours"
-    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path / "home")})
+    subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        check=True,
+        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path / "home")},
+    )
     assert not [path for path in tmp_path.iterdir() if path.name != "home"]
