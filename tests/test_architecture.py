@@ -38,7 +38,11 @@ def test_arrows(package: str) -> None:
 
 def test_listing_jobs_and_help_import_neither_torch_nor_ray() -> None:
     """A job's `--help` answers at once: 6 s of imports would be paid at every look."""
-    code = "import sys, rayjobs.__main__ as m; m.jobs(); print([x for x in ('torch', 'ray', 'transformers', 'datasets') if x in sys.modules])"
+    code = (
+        "import sys, rayjobs.__main__ as main\n"
+        "main.jobs()\n"
+        "print([name for name in ('torch', 'ray', 'transformers', 'datasets') if name in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert done.stdout.strip() == "[]"
 
@@ -51,7 +55,13 @@ def test_importing_a_module_does_nothing(tmp_path: Path) -> None:
         for path in sorted((ROOT / package).rglob("*.py"))
         if path.name != "__main__.py"
     ]
-    code = f"import os, importlib; before = dict(os.environ)\nfor name in {names!r}: importlib.import_module(name.removesuffix('.__init__'))\nours = [k for k in os.environ if k not in before and k.startswith(('DETOX', 'RAY_TRAIN', 'WANDB'))]\nassert not ours, ours"
+    code = (
+        "import os, importlib\n"
+        "before = dict(os.environ)\n"
+        f"for name in {names!r}: importlib.import_module(name.removesuffix('.__init__'))\n"
+        "ours = [k for k in os.environ if k not in before and k.startswith(('DETOX', 'RAY_TRAIN', 'WANDB'))]\n"
+        "assert not ours, ours"
+    )
     subprocess.run(
         [sys.executable, "-c", code],
         cwd=tmp_path,

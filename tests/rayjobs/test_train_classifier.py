@@ -24,7 +24,8 @@ pytestmark = [pytest.mark.ray, pytest.mark.timeout(420)]
 ROOT = Path(__file__).resolve().parents[2]
 COMMON = [
     "--model.name", "tiny/bert", "--optimiser.lr", "2e-3", "--optimiser.epochs", "4", "--checkpoints.every-steps", "8",
-    "--optimiser.precision", "fp32", "--stopping.patience", "3", "--tracking.log-every", "1", "--scaling.num-workers", "2",
+    "--optimiser.precision", "fp32", "--stopping.patience", "3", "--tracking.log-every", "1",
+    "--scaling.num-workers", "2",
 ]  # fmt: skip
 
 
