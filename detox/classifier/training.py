@@ -92,6 +92,19 @@ class ClassifierTrainer(Trainer):
         self.model_accepts_loss_kwargs = False
         self.loss_is_scaled_for_ga = True  # `compute_loss` divides by the rows of the whole optimizer step
 
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """The Trainer's AdamW, the head's parameters in groups of their own where they learn faster."""
+        optimizer = super().create_optimizer(model)
+        factor = self._config.optimiser.head_lr_factor
+        if factor != 1:
+            head = {id(parameter) for parameter in head_parameters(self.model)}
+            for group in list(optimizer.param_groups):
+                mine = [parameter for parameter in group["params"] if id(parameter) in head]
+                if mine:
+                    group["params"] = [parameter for parameter in group["params"] if id(parameter) not in head]
+                    optimizer.add_param_group({**group, "params": mine, "lr": group["lr"] * factor})
+        return optimizer
+
     def get_train_dataloader(self) -> DataLoader:
         """Not prepared by accelerate, which would shard it a second time."""
         rank, ranks = self.args.process_index, self.args.world_size
@@ -144,6 +157,16 @@ class ClassifierTrainer(Trainer):
         if "loss" in logs:
             logs = logs | self._meter.read(self.state.global_step, self.args.world_size)
         super().log(logs, start_time)
+
+
+def head_parameters(model: PreTrainedModel) -> list[nn.Parameter]:
+    """What a Hugging Face sequence classifier puts on top of its encoder's layers: the pooler and all outside it."""
+    encoder = f"{model.base_model_prefix}."
+    return [
+        parameter
+        for name, parameter in model.named_parameters()
+        if not name.startswith(encoder) or name.startswith(f"{encoder}pooler.")
+    ]
 
 
 class ThroughputMeter:

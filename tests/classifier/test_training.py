@@ -22,6 +22,7 @@ CONFIG = override(
         "optimiser.epochs": 3,
         "batch.size": 16,
         "optimiser.precision": "fp32",
+        "optimiser.head_lr_factor": 1.0,
         "batch.per_forward": 16,
         "stopping.patience": 0,
     },
@@ -123,3 +124,27 @@ def test_fp16_needs_a_gpu() -> None:
 def test_auto_is_bf16_where_the_cpu_has_it(monkeypatch, has_bf16: bool, expected: str) -> None:
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: has_bf16)
     assert resolve_precision("auto") == expected
+
+
+def test_the_head_learns_faster_where_told(tmp_path) -> None:
+    """At a factor of 100 the classifier moves further, the encoder's layers about as far as before."""
+    start = tiny.build("bert", rows()[0], head="sequence_classification", num_labels=1, seed=1).model
+    moved = {}
+    for factor in (1.0, 100.0):
+        config = override(
+            CONFIG, {"optimiser.head_lr_factor": factor, "optimiser.max_steps": 1, "optimiser.warmup_ratio": 0.0}
+        )
+        _, model = trained(config, tmp_path / str(factor), dropout=0.0)
+        for part in ("classifier.weight", "bert.pooler.dense.weight", "bert.encoder.layer.0.output.dense.weight"):
+            moved[part, factor] = float((model.get_parameter(part) - start.get_parameter(part)).detach().abs().mean())
+    assert moved["classifier.weight", 100.0] == pytest.approx(100 * moved["classifier.weight", 1.0], rel=0.01)
+    assert moved["bert.pooler.dense.weight", 100.0] == pytest.approx(
+        100 * moved["bert.pooler.dense.weight", 1.0], rel=0.01
+    )
+    layer = "bert.encoder.layer.0.output.dense.weight"
+    assert moved[layer, 100.0] == pytest.approx(moved[layer, 1.0], rel=0.01)
+
+
+def test_one_learning_rate_under_zero() -> None:
+    with pytest.raises(ValueError, match="head_lr_factor must be 1, was 10"):
+        override(minilm(), {"optimiser.strategy": "zero2"})
