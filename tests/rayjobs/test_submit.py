@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.rayjobs.test_train_classifier import COMMON, ROOT, comments, prepared
@@ -34,6 +35,7 @@ def head(tmp_path_factory) -> Iterator[dict[str, str]]:
             str(RAY), "start", "--head", "--block", "--disable-usage-stats", "--node-ip-address=127.0.0.1",
             f"--port={port}", f"--dashboard-port={dashboard}", f"--ray-client-server-port={free_port()}",
             f"--temp-dir={tmp_path_factory.mktemp('ray')}", "--num-cpus=2",
+            f"--dashboard-agent-listen-port={free_port()}", f"--dashboard-agent-grpc-port={free_port()}",
         ],
         env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
@@ -44,16 +46,24 @@ def head(tmp_path_factory) -> Iterator[dict[str, str]]:
                 break
         time.sleep(0.3)
     yield environment | {"RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{dashboard}", "HEAD": f"127.0.0.1:{port}"}
+    family = [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]
     process.terminate()
-    process.wait(timeout=30)
+    for left in psutil.wait_procs(family, timeout=20)[1]:
+        left.kill()
+    process.wait()
 
 
 def submit(head: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:
-    """Submit as README shows; the head's own environment has the dependencies, as a container image would."""
-    return subprocess.run(
-        [str(RAY), "job", "submit", "--working-dir", ".", "--", "python", "-m", "rayjobs.train_classifier", *words],
-        env=head, cwd=ROOT, capture_output=True, text=True, timeout=240,
-    )  # fmt: skip
+    """Submit as README shows; the head's own environment has the dependencies, as a container image would.
+
+    A head answers before its job agent is up, hence the second tries."""
+    command = [str(RAY), "job", "submit", "--working-dir", ".", "--", sys.executable, "-m", "rayjobs.train_classifier"]
+    deadline = time.monotonic() + 60
+    while True:
+        done = subprocess.run([*command, *words], env=head, cwd=ROOT, capture_output=True, text=True, timeout=240)
+        if "No available agent" not in done.stderr or time.monotonic() > deadline:
+            return done
+        time.sleep(1)
 
 
 def test_a_submitted_job_trains_and_its_log_says_where_the_report_is(head, prepared: Path, tmp_path) -> None:
