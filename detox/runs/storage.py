@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -79,7 +80,7 @@ class Storage:
             self.make()
             if self.is_local:
                 target = self.local_path / name
-                beside = target.with_name(f".{target.name}.{os.getpid()}.part")
+                beside = target.with_name(f".{target.name}.{os.getpid()}-{threading.get_ident()}.part")
                 beside.write_bytes(data)
                 os.replace(beside, target)
             else:

@@ -1,6 +1,7 @@
 """Storage: the same calls on a local path and on a URI; what cannot be written says so before any work."""
 
 import os
+import threading
 
 import fsspec
 import pytest
@@ -61,6 +62,6 @@ def test_a_file_in_the_way_is_explained(tmp_path) -> None:
 def test_a_full_disk_is_explained(tmp_path) -> None:
     """A symbolic link to /dev/full answers every write with ENOSPC, as a full disk does."""
     storage = Storage(tmp_path)
-    (tmp_path / f".x.{os.getpid()}.part").symlink_to("/dev/full")
+    (tmp_path / f".x.{os.getpid()}-{threading.get_ident()}.part").symlink_to("/dev/full")
     with pytest.raises(OSError, match="the disk is full"):
         storage.write_text("x", "text")
