@@ -133,8 +133,8 @@ def lease(storage: Storage, seconds: float = LEASE_SECONDS, wait: float = 60.0) 
     """
     token = uuid.uuid4().hex
     deadline = time.monotonic() + wait
-    while (holder := _holder(storage, seconds)) is not None:
-        if time.monotonic() > deadline:
+    while (holder := _holder(storage, seconds)) is not None or not _claim(storage, token, seconds):
+        if holder is not None and time.monotonic() > deadline:
             raise RunExists(f"{storage.uri} is in use by process {holder['pid']} on {holder['host']}: wait, or stop it")
         time.sleep(min(1.0, seconds / 10))
     renewal = _Renewal(storage, token, seconds)
@@ -169,6 +169,30 @@ def _alive(pid: int) -> bool:
     return True
 
 
+def _claim(storage: Storage, token: str, seconds: float) -> bool:
+    """Take a free folder; False where another was faster. On a file system a hard link decides, which only one of
+    several can make; an object store has the last writer win, and each looks again before it believes."""
+    if not storage.is_local:
+        storage.write_text(LEASE, _lease_text(token))
+        time.sleep(0.5)
+        return json.loads(storage.read_text(LEASE))["token"] == token
+    if storage.exists(LEASE) and _holder(storage, seconds) is None:
+        storage.delete(LEASE)  # expired, or its holder is dead
+    mine = f".{LEASE}.{token}"
+    storage.write_text(mine, _lease_text(token))
+    try:
+        os.link(storage.local_path / mine, storage.local_path / LEASE)
+    except FileExistsError:
+        return False
+    finally:
+        storage.delete(mine)
+    return True
+
+
+def _lease_text(token: str) -> str:
+    return json.dumps({"token": token, "pid": os.getpid(), "host": socket.gethostname(), "time": time.time()})
+
+
 class _Renewal:
     def __init__(self, storage: Storage, token: str, seconds: float) -> None:
         import threading
@@ -178,7 +202,6 @@ class _Renewal:
         self._thread = threading.Thread(target=self._run, name="run lease", daemon=True)
 
     def start(self) -> None:
-        self._write()
         self._thread.start()
 
     def stop(self) -> None:
@@ -188,8 +211,4 @@ class _Renewal:
 
     def _run(self) -> None:
         while not self._done.wait(self._seconds / 3):
-            self._write()
-
-    def _write(self) -> None:
-        held = {"token": self._token, "pid": os.getpid(), "host": socket.gethostname(), "time": time.time()}
-        self._storage.write_text(LEASE, json.dumps(held))
+            self._storage.write_text(LEASE, _lease_text(self._token))
