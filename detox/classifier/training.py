@@ -97,6 +97,7 @@ class ClassifierTrainer(Trainer):
         optimizer = super().create_optimizer(model)
         factor = self._config.optimiser.head_lr_factor
         if factor != 1:
+            assert isinstance(self.model, PreTrainedModel)
             head = {id(parameter) for parameter in head_parameters(self.model)}
             for group in list(optimizer.param_groups):
                 mine = [parameter for parameter in group["params"] if id(parameter) in head]
