@@ -90,7 +90,7 @@ def minilm() -> TrainClassifierConfig:
     """
     return TrainClassifierConfig(
         data=DataSettings(split=SplitSettings(ratios=(0.8, 0.1, 0.1))),
-        model=ModelSettings(name="embedded/minilm", max_length=256, freeze_embeddings=True),
+        model=ModelSettings(name="embedded/minilm", max_length=128, freeze_embeddings=True),
         batch=BatchSettings(by="rows", size=32, per_forward=16),
         optimiser=OptimiserSettings(lr=2e-4, head_lr_factor=10, epochs=2),
         scaling=ScalingSettings(num_workers=2),
@@ -109,7 +109,6 @@ def demo() -> TrainClassifierConfig:
             "data.label_columns": JIGSAW_LABELS,
             "data.limit": 3000,
             "data.split.ratios": (0.6, 0.2, 0.2),
-            "model.max_length": 128,
             "batch.size": 16,
             "optimiser.lr": 3e-4,
             "optimiser.epochs": 3,

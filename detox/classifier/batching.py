@@ -85,12 +85,23 @@ def global_batches(lengths: np.ndarray, settings: BatchSettings, seed: int, epoc
 def _borders(sorted_lengths: np.ndarray, settings: BatchSettings) -> np.ndarray:
     if settings.by == "rows":
         return np.arange(settings.size, len(sorted_lengths), settings.size)
-    borders, first = [], 0
-    for position, length in enumerate(sorted_lengths):
-        if position > first and (position + 1 - first) * int(length) > settings.size:
-            borders.append(position)
-            first = position
-    return np.asarray(borders, dtype=np.int64)
+    batches = token_batches(np.arange(len(sorted_lengths)), sorted_lengths, settings.size)
+    return np.asarray([batch[0] for batch in batches][1:], dtype=np.int64)
+
+
+def token_batches(order: np.ndarray, lengths: np.ndarray, budget: int) -> Iterator[np.ndarray]:
+    """Cut rows, in this order, into batches of at most `budget` tokens, padding included.
+
+    A row longer than the budget is a batch of its own.
+    """
+    first = longest = 0
+    for position, length in enumerate(lengths[order].tolist()):
+        longest = max(longest, length)
+        if position > first and longest * (position + 1 - first) > budget:
+            yield order[first:position]
+            first, longest = position, length
+    if len(order):
+        yield order[first:]
 
 
 def accumulation(settings: BatchSettings, ranks: int) -> int:
@@ -183,10 +194,5 @@ def evaluation_batches(lengths: np.ndarray, tokens_per_batch: int, rank: int = 0
     gathers goes by row number.
     """
     order = np.argsort(-lengths, kind="stable")
-    batches, first = [], 0
-    for position in range(len(order)):
-        if position > first and (position + 1 - first) * lengths[order[first]] > tokens_per_batch * ranks:
-            batches.append(order[first:position])
-            first = position
-    batches.append(order[first:])
+    batches = token_batches(order, lengths, tokens_per_batch * ranks)
     return [batch[rank::ranks] if len(batch) > rank else batch[:1] for batch in batches]

@@ -10,12 +10,14 @@ Shapes: N texts, W windows, B rows of a batch, T tokens, L labels.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 from transformers import BatchEncoding, PreTrainedModel, PreTrainedTokenizerBase
+
+from detox.classifier.batching import token_batches
 
 CHUNK = 2048
 """Texts in memory at a time."""
@@ -145,22 +147,6 @@ class Engine:
 def activate(logits_BL: torch.Tensor, activation: Activation) -> torch.Tensor:
     """Probabilities of logits, same shape."""
     return torch.sigmoid(logits_BL) if activation == "sigmoid" else torch.softmax(logits_BL, dim=-1)
-
-
-def token_batches(order: np.ndarray, lengths: np.ndarray, batch_tokens: int) -> Iterator[np.ndarray]:
-    """Cut `order` (rows of rising length) into batches of at most `batch_tokens` tokens, padding included.
-
-    A row longer than the budget is a batch
-    of its own.
-    """
-    batch: list[int] = []
-    for row in order:
-        if batch and lengths[row] * (len(batch) + 1) > batch_tokens:
-            yield np.asarray(batch)
-            batch = []
-        batch.append(int(row))
-    if batch:
-        yield np.asarray(batch)
 
 
 def _window_length(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, max_length: int) -> int:

@@ -55,10 +55,10 @@ class Explanation:
         return (
             Environment(autoescape=True)
             .from_string(template)
-            .render(explanation=self, pieces=self._pieces(), top=top, unit=UNITS[self.method])
+            .render(explanation=self, pieces=self.pieces(), top=top, unit=UNITS[self.method])
         )
 
-    def _pieces(self) -> list[tuple[str, float, float]]:
+    def pieces(self) -> list[tuple[str, float, float]]:
         """The text cut at its spans: `(text, weight, weight over the largest one, -1..1)`."""
         largest = max((abs(span.weight) for span in self.spans), default=0.0) or 1.0
         pieces: list[tuple[str, float, float]] = []

@@ -22,8 +22,10 @@ from detox.classifier.calibration import Temperature, calibrated, fit_temperatur
 from detox.classifier.card import model_card
 from detox.classifier.engine import Engine
 from detox.classifier.evaluation import ClassifierEvaluation
-from detox.classifier.model_scorers import ARTIFACT, load_artifact
-from detox.classifier.report import RunFacts, classifier_report
+from detox.classifier.examples import to_explain
+from detox.classifier.explain import explain
+from detox.classifier.model_scorers import ARTIFACT, TransformerScorer, load_artifact
+from detox.classifier.report import Explained, RunFacts, classifier_report
 from detox.classifier.settings import TrainClassifierConfig
 from detox.classifier.submission import write_submission
 from detox.classifier.tfidf import TfidfScorer
@@ -77,7 +79,8 @@ def finish(
         if config.submission:
             write_submission(load_artifact(artifact), Path(config.submission), folder / "submission.csv")
             run.storage.write_text("submission.csv", (folder / "submission.csv").read_text(encoding="utf-8"))
-    run.storage.write_text("report.html", classifier_report(evaluation, facts).render())
+        explained = explain_examples(load_artifact(artifact), evaluation)
+    run.storage.write_text("report.html", classifier_report(evaluation, facts, explained).render())
     summary = evaluation.summary() | {"headline": evaluation.verdict(), "data": data_uri}
     run.write_json("summary.json", summary)
     return description
@@ -126,6 +129,14 @@ def evaluate(
         if baseline
         else (),
     )
+
+
+def explain_examples(scorer: TransformerScorer, evaluation: ClassifierEvaluation) -> list[Explained]:
+    """The words behind the scores of telling test rows."""
+    return [
+        (example, explain(scorer, evaluation.test_texts[example.row], example.label))
+        for example in to_explain(evaluation)
+    ]
 
 
 def labelled(part: Part) -> Part:

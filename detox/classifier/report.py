@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 from detox.classifier.evaluation import BASELINE_NAME, ClassifierEvaluation
+from detox.classifier.examples import Example, Kind, examples
+from detox.classifier.explanation import Explanation
 from detox.classifier.report_sections import (
     calibration_blocks,
     confusion_matrices,
@@ -28,6 +28,7 @@ from detox.evaluation.report import (
     Callout,
     Cell,
     Code,
+    HeatMap,
     Report,
     Table,
     Text,
@@ -61,8 +62,11 @@ class RunFacts:
     """Sentences that every reader must see first, for example that the corpus is synthetic."""
 
 
-def classifier_report(evaluation: ClassifierEvaluation, facts: RunFacts) -> Report:
-    """The report's sections, ready to `render()`."""
+Explained = tuple[Example, Explanation]
+
+
+def classifier_report(evaluation: ClassifierEvaluation, facts: RunFacts, explained: Sequence[Explained] = ()) -> Report:
+    """The report's sections, ready to `render()`; `explained` are test rows with the words that made their scores."""
     report = Report(f"Toxicity classifier: {facts.name}", _subtitle(evaluation, facts))
     regression = evaluation.task == "regression"
     report.add("Result", *(Callout(notice, "warning") for notice in facts.notices), *_result(evaluation))
@@ -73,6 +77,7 @@ def classifier_report(evaluation: ClassifierEvaluation, facts: RunFacts) -> Repo
     report.add("Decision threshold", *threshold_choice(evaluation))
     report.add("Confusion", confusion_matrices(evaluation))
     report.add("Calibration", *calibration_blocks(evaluation))
+    report.add("Which words made the score", *_explanations(explained, facts.masked_words))
     report.add("Sample errors", *_sample_errors(evaluation, facts.masked_words))
     report.add("Training", training_curves(facts.events))
     report.add("Data", *_data(facts.dataset))
@@ -152,24 +157,33 @@ def _figure(figures: Mapping[str, float], name: str, label: str) -> Cell:
     return int(value) if value is not None and name in {"rows", "positives"} else value
 
 
+def _explanations(explained: Sequence[Explained], masked_words: Sequence[str]) -> list[Block]:
+    """Comments with each word shaded by what it did to the score."""
+    if not explained or not masked_words:
+        return []
+    mask = Mask(masked_words)
+    note = (
+        "Integrated gradients: orange words raised the score of the label, blue and dotted ones lowered it. "
+        "`detox explain` makes such a picture of any text."
+    )
+    shown: list[Block] = [Text(note)]
+    for example, explanation in explained:
+        caption = f"{example.label}: {explanation.probability:.3f} ({example.kind})"
+        shown.append(HeatMap(caption, [(mask(text), share) for text, _, share in explanation.pieces()]))
+    return shown
+
+
 def _sample_errors(evaluation: ClassifierEvaluation, masked_words: Sequence[str]) -> list[Block]:
     """The surest mistakes of each kind, over all labels. Without words to mask no comment is printed."""
     if not masked_words:
         return [Text("Comments are left out, since there is no list of words to mask: the baseline provides one.")]
     mask = Mask(masked_words)
-    mistakes: dict[str, list[tuple[float, int, str]]] = {"flagged, and should not be": [], "missed": []}
-    for column, choice in enumerate(evaluation.thresholds):
-        values_N, targets_N = evaluation.test_probabilities_NL[:, column], evaluation.test_targets_NL[:, column]
-        alarms, missed = mistakes.values()
-        wrong = (targets_N < 0.5) & (values_N >= choice.threshold)
-        alarms += [(float(values_N[row]), int(row), choice.label) for row in np.flatnonzero(wrong)]
-        wrong = (targets_N >= 0.5) & (values_N < choice.threshold)
-        missed += [(float(values_N[row]), int(row), choice.label) for row in np.flatnonzero(wrong)]
     tables: list[Block] = []
-    for kind, found in mistakes.items():
-        surest = sorted(found, key=lambda item: (item[0], item[1]), reverse=kind != "missed")[:ERRORS_SHOWN]
+    kinds: tuple[Kind, ...] = ("flagged, and should not be", "missed")
+    for kind in kinds:
+        found = examples(evaluation, kind)
         rows: list[list[Cell]] = [
-            [label, value, excerpt(mask(evaluation.test_texts[row]))] for value, row, label in surest
+            [label, value, excerpt(mask(evaluation.test_texts[row]))] for _, value, row, label in found[:ERRORS_SHOWN]
         ]
         if rows:
             tables.append(

@@ -49,8 +49,8 @@ from detox.classifier.losses import Loss, build_loss
 from detox.classifier.metrics import classification_metrics, regression_metrics
 from detox.classifier.settings import TrainClassifierConfig
 
-EVALUATION_TOKENS = 16_384
-"""Padded tokens of one evaluation forward pass."""
+EVALUATION_TOKENS = 16_384 if torch.cuda.is_available() else 2048
+"""Padded tokens of one evaluation forward pass; on a CPU small batches stay in its caches."""
 
 
 @dataclass(frozen=True)

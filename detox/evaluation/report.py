@@ -91,7 +91,16 @@ class Code:
     folded: bool = False
 
 
-Block = Text | Callout | Tiles | Table | Figures | Code
+@dataclass(frozen=True)
+class HeatMap:
+    """A text whose pieces are shaded: `(text, share)`, share −1 (against) to 1 (for), 0 for none."""
+
+    kind: ClassVar[str] = "heatmap"
+    caption: str
+    pieces: Sequence[tuple[str, float]]
+
+
+Block = Text | Callout | Tiles | Table | Figures | Code | HeatMap
 
 
 @dataclass(frozen=True)

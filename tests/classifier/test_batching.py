@@ -15,6 +15,7 @@ from detox.classifier.batching import (
     evaluation_batches,
     global_batches,
     loader,
+    token_batches,
 )
 from detox.classifier.settings import BatchSettings
 
@@ -111,3 +112,21 @@ def test_evaluation_covers_every_row_with_equal_passes(lengths, ranks) -> None:
     assert len({len(share) for share in shares}) == 1
     assert {int(row) for share in shares for rows in share for row in rows} == set(range(len(lengths)))
     assert all(len(rows) for share in shares for rows in share)
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(1, 50), max_size=40), st.integers(1, 120), st.randoms())
+def test_token_batches_keep_the_budget_and_lose_no_row(lengths, budget, random) -> None:
+    lengths_N = np.asarray(lengths, np.int64)
+    order_N = np.arange(len(lengths))
+    random.shuffle(order_N)
+    batches = list(token_batches(order_N, lengths_N, budget))
+    assert [row for batch in batches for row in batch] == order_N.tolist()
+    for batch in batches:
+        assert len(batch) == 1 or lengths_N[batch].max() * len(batch) <= budget
+
+
+def test_token_batches_by_hand() -> None:
+    """Budget 6, lengths 1 2 2 3 7: three rows of up to 2 tokens fill it, 3 is alone (7 would make 14), 7 exceeds it."""
+    lengths_N = np.array([1, 2, 2, 3, 7])
+    assert [batch.tolist() for batch in token_batches(np.arange(5), lengths_N, 6)] == [[0, 1, 2], [3], [4]]

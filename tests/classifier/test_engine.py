@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from transformers import pipeline
 
 from detox.classifier import engine as engine_module
-from detox.classifier.engine import Engine, token_batches
+from detox.classifier.engine import Engine
 from detox.models import tiny
 
 WORDS = ["you", "are", "an", "idiot", "thank", "the", "page", "stupid", "2019", "é", "猫"]
@@ -81,22 +81,6 @@ def test_every_family_takes_empty_and_long_texts(name: str) -> None:
     np.testing.assert_allclose(
         engine.probabilities(texts), np.concatenate([engine.probabilities([text]) for text in texts]), atol=1e-6
     )
-
-
-@given(st.lists(st.integers(1, 50), max_size=40), st.integers(1, 120))
-def test_batches_keep_the_budget_and_lose_no_row(lengths: list[int], budget: int) -> None:
-    lengths_W = np.asarray(lengths, np.int64)
-    order_W = np.argsort(lengths_W, kind="stable")
-    batches = list(token_batches(order_W, lengths_W, budget))
-    assert [row for batch in batches for row in batch] == order_W.tolist()
-    for batch in batches:
-        assert len(batch) == 1 or lengths_W[batch].max() * len(batch) <= budget
-
-
-def test_batches_by_hand() -> None:
-    """Budget 6, lengths 1 2 2 3 7: three rows of up to 2 tokens fill it, 3 is alone (7 would make 14), 7 exceeds it."""
-    lengths_W = np.array([1, 2, 2, 3, 7])
-    assert [batch.tolist() for batch in token_batches(np.arange(5), lengths_W, 6)] == [[0, 1, 2], [3], [4]]
 
 
 def test_each_distinct_text_is_computed_once(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,8 @@ import numpy as np
 import yaml
 
 from detox.classifier.card import model_card
+from detox.classifier.examples import Example
+from detox.classifier.explanation import Explanation, Span
 from detox.classifier.report import RunFacts, classifier_report
 from tests.classifier.test_evaluation import ROWS, evaluation
 
@@ -86,6 +88,18 @@ def test_sample_errors_are_the_surest_and_masked() -> None:
     first_alarm, first_miss = section.index("surely no i**** here"), section.index("a hidden insult")
     assert first_alarm < section.index("Missed") < first_miss
     assert "idiot" not in section
+
+
+def test_heat_maps_shade_words_and_mask_offensive_ones() -> None:
+    spans = (Span(0, 3, "you", -0.1), Span(4, 9, "idiot", 0.4))
+    explained = [(Example("missed", 0.2, 0, "insult"), Explanation("you idiot!", "insult", "shap", 0.2, spans))]
+    page = classifier_report(evaluation(0.6, None), FACTS, explained).render()
+    section = page[page.index('id="which-words-made-the-score"') : page.index('id="sample-errors"')]
+    assert "insult: 0.200 (missed)" in section
+    assert '<mark class="for" style="--share: 60%">i****</mark>!' in section
+    assert '<mark class="against" style="--share: 15%">you</mark> ' in section
+    assert "idiot" not in section
+    assert "which-words" not in classifier_report(evaluation(0.6, None), RunFacts("bare", "x"), explained).render()
 
 
 def test_without_words_to_mask_no_comment_is_printed() -> None:

@@ -17,6 +17,7 @@ from detox.evaluation.report import (
     Code,
     Figure,
     Figures,
+    HeatMap,
     Report,
     Table,
     Text,
@@ -68,6 +69,7 @@ def page() -> str:
     )
     report.add("Pictures", Figures([Figure("ROC.", svg, "A curve.")]), None)
     report.add("Code", Code("Command", "run <it>"), Code("Config", "{}", folded=True), Text("Done."))
+    report.add("Heat", HeatMap("Why <it>", [("you ", 0.0), ("<b>", 0.5), ("!", -1.0)]))
     report.add("Empty", None)
     return report.render()
 
@@ -95,9 +97,14 @@ def test_tables_figures_and_sections_are_accessible(page: str) -> None:
     assert "<caption>Figures</caption>" in page
     assert {"role": "img", "aria-label": "A curve."} in [a for t, a in tags if t == "div"]
     anchors = [a["href"] for t, a in tags if t == "a"][1:]
-    assert anchors == ["#result-more", "#tables", "#pictures", "#code"]
+    assert anchors == ["#result-more", "#tables", "#pictures", "#code", "#heat"]
     assert {f"#{a['id']}" for t, a in tags if t == "section"} == set(anchors)
     assert page.startswith("<!doctype html>\n<html lang=")
+
+
+def test_a_heat_map_shades_each_piece_by_its_share(page: str) -> None:
+    assert 'you <mark class="for" style="--share: 30%">&lt;b&gt;</mark><mark class="against"' in page
+    assert "Why &lt;it&gt;" in page
 
 
 def test_a_section_without_blocks_is_left_out(page: str) -> None:
