@@ -5,7 +5,7 @@ peer as two plain processes with torch's environment rendezvous. A callback note
 wall clock after the warm-up steps and at the end. CPU seconds of the training processes are the headline; wall time on
 two saturated cores also carries Ray's other processes.
 
-    python -m benchmarks.ray_overhead [--steps 40] [--warmup 8] [--runs 5]
+    python -m benchmarks.ray_overhead [--steps 30] [--warmup 8] [--runs 5]
 """
 
 from __future__ import annotations
@@ -82,6 +82,7 @@ def bare(steps: int, warmup: int) -> list[dict[str, float]]:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
     shared = os.environ | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2"}
+    shared |= {"OMP_NUM_THREADS": "1"}  # as Ray sets it for workers of one CPU; else accelerate takes two threads
     processes = [
         subprocess.Popen(
             [sys.executable, "-m", "benchmarks.ray_overhead", "--rank", str(rank), "--steps", str(steps),
@@ -124,7 +125,7 @@ def on_ray(steps: int, warmup: int) -> list[dict[str, float]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--warmup", type=int, default=8)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--rank", type=int, default=-1, help=argparse.SUPPRESS)

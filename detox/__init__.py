@@ -3,12 +3,16 @@
 `detox.Classifier` is the face of the package; it is imported on first use, so that `import detox` stays instant.
 """
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from detox.classifier.face import Classifier
 
 __all__ = ["Classifier"]
+
+# at every start bitsandbytes warns that its 4-bit products on a CPU could be faster, which nothing here asks for
+logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
 
 def __getattr__(name: str) -> Any:

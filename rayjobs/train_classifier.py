@@ -162,15 +162,14 @@ def data_labels(config: TrainClassifierConfig) -> tuple[str, ...]:
     Raises:
         ValueError: a source that cannot be read, or a choice that a prepared folder leaves no more.
     """
-    import json
-
-    from detox.data.prepared import FACTS
+    from detox.data.prepared import FACTS, parse_facts
     from detox.data.reading import read
 
     folder = prepared_folder(config)
     if folder is None:
         return read(config.data).labels
-    labels, wanted = tuple(json.loads(folder.read_text(FACTS))["labels"]), config.data.label_columns
+    labels = tuple(parse_facts(folder.read_text(FACTS), f"{folder.uri}/{FACTS}")["labels"])
+    wanted = config.data.label_columns
     if config.data.limit or wanted not in ((), labels):
         raise ValueError(
             f"{folder.uri} is prepared data with the labels {', '.join(labels)} and is taken whole: leave out "

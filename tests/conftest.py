@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.hub import ROOT, StubHub, stub_hub
+from tests.object_store import s3_bucket
 
 
 @pytest.fixture(scope="session")
@@ -19,6 +20,13 @@ def data_folder() -> Path:
     if not folder.is_dir():
         pytest.skip(f"needs the real corpora: {folder} is not there (name their folder with DETOX_DATA)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def bucket() -> Iterator[str]:
+    """`bucket.format("runs")` is a URI on an S3 server."""
+    with s3_bucket() as uri:
+        yield uri
 
 
 @pytest.fixture

@@ -9,17 +9,13 @@ from __future__ import annotations
 
 import glob
 import json
-import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from detox.data import formats
 from detox.data.formats import Malformed, Record
@@ -152,7 +148,7 @@ def _csv_schema(path: Path) -> pa.Schema:
 
 
 def _parquet_schema(path: Path) -> pa.Schema:
-    with _parquet_file(path) as file:
+    with formats.parquet_file(path) as file:
         return file.schema_arrow
 
 
@@ -203,24 +199,9 @@ def _chunks(path: Path) -> Iterator[list[Record | Malformed]]:
 
 
 def _parquet_tables(path: Path) -> Iterator[pa.Table]:
-    with _parquet_file(path) as file:
+    with formats.parquet_file(path) as file:
         for batch in file.iter_batches(batch_size=CHUNK_ROWS):
             yield pa.Table.from_batches([batch])
-
-
-@contextmanager
-def _parquet_file(path: Path) -> Iterator[pq.ParquetFile]:
-    """A parquet file opened; a compressed one by way of a temporary file, since parquet is read by seeking."""
-    if path.suffix not in formats.COMPRESSIONS:
-        with pq.ParquetFile(path) as file:
-            yield file
-        return
-    with tempfile.TemporaryFile() as unpacked:
-        with pa.input_stream(str(path), compression=formats.COMPRESSIONS[path.suffix]) as packed:
-            shutil.copyfileobj(packed, cast(IO[bytes], unpacked))
-        unpacked.seek(0)
-        with pq.ParquetFile(unpacked) as file:
-            yield file
 
 
 def resized(tables: Iterable[pa.Table], rows: int) -> Iterator[pa.Table]:

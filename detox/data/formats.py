@@ -75,7 +75,7 @@ def column_names(path: Path) -> tuple[str, ...]:
     kind = format_of(path)
     with _explained(path):
         if kind == ".parquet":
-            with _parquet_file(path) as file:
+            with parquet_file(path) as file:
                 names, empty = file.schema_arrow.names, file.metadata.num_rows == 0
         else:
             head = list(islice(records(path), PEEKED_RECORDS))
@@ -99,7 +99,7 @@ def parquet_rows(path: Path) -> int:
     Raises:
         ValueError: a broken file.
     """
-    with _explained(path), _parquet_file(path) as file:
+    with _explained(path), parquet_file(path) as file:
         return int(file.metadata.num_rows)
 
 
@@ -230,7 +230,7 @@ def _json_records(lines: Iterator[_Line]) -> Iterator[Record | Malformed]:
 
 
 @contextmanager
-def _parquet_file(path: Path) -> Iterator[pq.ParquetFile]:
+def parquet_file(path: Path) -> Iterator[pq.ParquetFile]:
     """A parquet file opened; a compressed one is unpacked into a temporary file, since parquet is read by seeking."""
     if path.suffix not in COMPRESSIONS:
         with pq.ParquetFile(path) as file:
@@ -249,7 +249,7 @@ def _rewound(file: IO[bytes]) -> IO[bytes]:
 
 
 def _parquet_records(path: Path, columns: list[str] | None) -> Iterator[Record]:
-    with _parquet_file(path) as file:
+    with parquet_file(path) as file:
         for batch in file.iter_batches(batch_size=PARQUET_BATCH_ROWS, columns=columns):
             yield from arrow_records(batch)
 

@@ -44,7 +44,7 @@ class PreparedData:
         path = folder / FACTS
         if not path.is_file():
             raise ValueError(f"{folder} is not a prepared data set: it has no {FACTS}; make one with prepare_data")
-        facts = json.loads(path.read_text(encoding="utf-8"))
+        facts = parse_facts(path.read_text(encoding="utf-8"), str(path))
         for name, expected in facts["sha256"].items():
             if not (folder / name).is_file():
                 raise ValueError(f"{folder / name} is missing: prepare the data again")
@@ -66,3 +66,19 @@ class PreparedData:
             return Part(np.zeros(0, np.int64), [], np.zeros((0, len(self.labels)), np.float32))
         labels = [table.column(label).to_numpy(zero_copy_only=False).astype(np.float32) for label in self.labels]
         return Part(table.column("row").to_numpy(), table.column("text").to_pylist(), np.stack(labels, axis=1))
+
+
+def parse_facts(text: str, where: str) -> dict[str, Any]:
+    """What a `dataset.json` says.
+
+    Raises:
+        ValueError: it is damaged; names it and says what to do.
+    """
+    try:
+        facts = json.loads(text)
+        if isinstance(facts["labels"], list) and isinstance(facts["sha256"], dict):
+            return dict(facts)
+        reason = "labels must be a list and sha256 an object"
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        reason = f"{type(error).__name__}: {error}"
+    raise ValueError(f"{where} is damaged ({reason}): prepare the data again")

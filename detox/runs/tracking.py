@@ -14,6 +14,8 @@ from detox.runs.config import TrackingSettings
 from detox.runs.rundir import RunDirectory
 
 METRICS = "metrics.jsonl"
+SECONDS_BETWEEN_WRITES = 10.0
+"""On an object store, which cannot append, `metrics.jsonl` is written anew this often, and at each validation."""
 
 
 class Tracker:
@@ -41,7 +43,7 @@ class Tracker:
         plain = {key: _plain(value) for key, value in values.items()}
         line = {"event": event, "step": step, "time": round(time.time(), 3), **plain}
         self._lines.append(json.dumps(line, ensure_ascii=False, allow_nan=False))
-        self._append()
+        self._write(at_once=event == "validation")
         numbers = {f"{event}/{k}": v for k, v in plain.items() if isinstance(v, int | float)}
         if self._wandb is not None:
             self._wandb.log(numbers, step=step)
@@ -50,20 +52,23 @@ class Tracker:
                 self._tensorboard.add_scalar(key, value, step)
 
     def close(self) -> None:
+        if not self._storage.is_local:
+            self._flush()
         if self._wandb is not None:
             self._wandb.finish()
         if self._tensorboard is not None:
             self._tensorboard.close()
 
-    def _append(self) -> None:
-        if not self._storage.is_local:  # an object store cannot append
+    def _write(self, at_once: bool) -> None:
+        if self._storage.is_local:
+            with (self._storage.local_path / METRICS).open("a", encoding="utf-8") as file:
+                file.write(self._lines[-1] + "\n")
+        elif at_once or time.monotonic() - self._written > SECONDS_BETWEEN_WRITES:
             self._flush()
-            return
-        with (self._storage.local_path / METRICS).open("a", encoding="utf-8") as file:
-            file.write(self._lines[-1] + "\n")
 
     def _flush(self) -> None:
         self._storage.write_text(METRICS, "".join(line + "\n" for line in self._lines))
+        self._written = time.monotonic()
 
 
 def read_metrics(run: RunDirectory) -> list[dict[str, Any]]:
@@ -122,5 +127,5 @@ def _has_wandb_key() -> bool:
 def _start_tensorboard(run: RunDirectory) -> Any:
     from torch.utils.tensorboard import SummaryWriter
 
-    folder = f"{run.storage.path if run.storage.is_local else run.storage.uri}/tensorboard"
-    return SummaryWriter(log_dir=folder)
+    folder = run.storage.child("tensorboard")
+    return SummaryWriter(log_dir=folder.path if run.storage.is_local else folder.uri)

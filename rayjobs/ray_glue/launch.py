@@ -158,20 +158,27 @@ def check_shared(storage: Storage) -> None:
 
 
 def on_one_node(function: Callable[..., T], scaling: ScalingSettings) -> Callable[..., T]:
-    """`function` with the CPUs of all workers, and a GPU if they have one, as an awaited Ray task; an exception comes
-    out as it was raised. Without workers it is called here."""
+    """`function` as an awaited Ray task with the CPUs of all workers, or of the largest node where that has fewer, and
+    a GPU if they have one; an exception comes out as it was raised. Without workers it is called here."""
     if scaling.num_workers == 0:
         return function
-    cpus = scaling.num_workers * scaling.resources_per_worker.get("CPU", 1)
-    task = ray.remote(num_cpus=cpus, num_gpus=1 if scaling.use_gpu else 0)(_with_threads)
 
     def call(*arguments: Any) -> T:
+        each = scaling.resources_per_worker.get("CPU", 1.0)
+        cpus = min(scaling.num_workers * each, max(_cpus_of_nodes()))
+        threads = max(1, round(cpus / each)) * scaling.threads_per_worker
+        task = ray.remote(num_cpus=cpus, num_gpus=1 if scaling.use_gpu else 0)(_with_threads)
         try:
-            return ray.get(task.remote(scaling.num_workers * scaling.threads_per_worker, function, *arguments))
+            return ray.get(task.remote(threads, function, *arguments))
         except ray.exceptions.RayTaskError as error:
             raise error.cause from error
 
     return call
+
+
+def _cpus_of_nodes() -> list[float]:
+    """CPUs of each node that is alive: a task lies on one node, and an elastic run may have lost some."""
+    return [node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"]]
 
 
 def _with_threads(threads: int, function: Callable[..., T], *arguments: Any) -> T:

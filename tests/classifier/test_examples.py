@@ -11,7 +11,8 @@ from tests.classifier.test_evaluation import evaluation
 def test_the_surest_examples_of_each_kind_come_first() -> None:
     result = evaluation(0.6, None)
     alarms, missed = examples(result, "flagged, and should not be"), examples(result, "missed")
-    assert alarms and missed
+    assert alarms
+    assert missed
     assert [e.probability for e in alarms] == sorted((e.probability for e in alarms), reverse=True)
     assert [e.probability for e in missed] == sorted(e.probability for e in missed)
     thresholds = {choice.label: choice.threshold for choice in result.thresholds}

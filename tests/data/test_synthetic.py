@@ -14,7 +14,7 @@ from detox.data import synthetic_phrases
 from detox.data.near_duplicates import Deduplicator, duplicate_keys
 from detox.data.sources.jigsaw2018 import LABELS
 from detox.data.synthetic import LABELS as GENERATED_LABELS
-from detox.data.synthetic import OVER_LONG_CHARS, generate
+from detox.data.synthetic import OVER_LONG_CHARS, _dealt, generate
 from detox.data.synthetic_words import WORDS
 
 ROWS = 4000
@@ -30,7 +30,7 @@ def _texts() -> list[str]:
 
 
 def test_columns_are_those_of_jigsaw() -> None:
-    assert corpus().column_names == ["text", *LABELS]
+    assert corpus().column_names == ["text", *LABELS, "split"]
     assert GENERATED_LABELS == LABELS
     assert set(np.unique(corpus().select(LABELS).to_pandas())) == {0.0, 1.0}
     assert corpus().num_rows == ROWS
@@ -45,6 +45,19 @@ def test_classes_are_out_of_balance_and_none_is_lost() -> None:
     shares = {label: pc.mean(corpus()[label]).as_py() for label in LABELS}
     assert 0.12 <= shares["toxic"] <= 0.25
     assert all(0.01 <= shares[label] < shares["toxic"] for label in LABELS[1:]), shares
+
+
+def test_the_test_rows_are_worded_anew() -> None:
+    """A quarter of a long list's entries is the test's; entries of either part never stand in the other."""
+    learned, unseen = _dealt(WORDS["topic"])
+    assert {*learned, *unseen} == set(WORDS["topic"])
+    assert 0.1 < len(unseen) / len(WORDS["topic"]) < 0.4
+    table = corpus().to_pandas()
+    assert 0.15 < (table["split"] == "test").mean() < 0.25
+    for part, own, foreign in (("train", learned, unseen), ("test", unseen, learned)):
+        text = " ".join(table.loc[table["split"] == part, "text"]).lower()
+        assert all(topic.lower() in text for topic in own)
+        assert {topic for topic in foreign if topic.lower() in text} <= {"the raid boss"}  # which a pattern has, too
 
 
 def test_every_label_implies_toxic() -> None:

@@ -21,6 +21,7 @@ from detox.data.prepare import prepare
 from detox.data.prepared import PreparedData
 from detox.data.settings import DataSettings
 from detox.governance.manifest import verify_manifest
+from detox.runs.storage import Storage
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(420)]
 
@@ -54,7 +55,7 @@ def prepared(comments: Path) -> Path:
     return prepare(settings, comments.parent / "prepared", seed=1).folder
 
 
-def command(storage: Path, name: str, source: Path, *more: str) -> list[str]:
+def command(storage: Path | str, name: str, source: Path | str, *more: str) -> list[str]:
     return [
         sys.executable, "-m", "rayjobs.train_classifier", "minilm", "--data.source", str(source),
         "--run.storage", str(storage), "--run.name", name, *COMMON, *more,
@@ -65,7 +66,7 @@ def environment() -> dict[str, str]:
     return {key: value for key, value in os.environ.items() if not key.startswith("RAY_")} | {"PYTHONUNBUFFERED": "1"}
 
 
-def run(storage: Path, name: str, source: Path, *more: str) -> subprocess.CompletedProcess[str]:
+def run(storage: Path | str, name: str, source: Path | str, *more: str) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(command(storage, name, source, *more), capture_output=True, text=True, env=environment())
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return done
@@ -159,6 +160,27 @@ def test_a_killed_driver_and_the_same_command_change_nothing(started, uninterrup
     run(directory.parent, "run", prepared)
     assert outcome(directory) == outcome(uninterrupted)
     psutil.wait_procs(children, timeout=30)
+
+
+def test_an_object_store_holds_the_run_and_what_it_resumes_from(bucket, prepared: Path, uninterrupted: Path) -> None:
+    """Prepared data, checkpoints, metrics and artifact on S3; the driver killed after a checkpoint, and again."""
+    storage = Storage(bucket.format("training"))
+    storage.upload(prepared, "prepared")
+    words = command(storage.uri, "run", storage.child("prepared").uri)
+    driver = subprocess.Popen(words, env=environment(), stdout=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 180
+        while "step-0000016" not in storage.child("run", "checkpoints").names():
+            assert driver.poll() is None, "the run ended before it could be interrupted"
+            assert time.monotonic() < deadline, "no checkpoint came"
+            time.sleep(0.1)
+    finally:
+        driver.kill()
+        driver.wait()
+    run(storage.uri, "run", storage.child("prepared").uri)
+    local = storage.child("run").localise(prepared.parent / "from-s3")
+    assert outcome(local) == outcome(uninterrupted)
+    assert verify_manifest(local / "artifact")["classification"] == "open"
 
 
 @pytest.mark.parametrize("strategy", ["zero2", "zero3"])

@@ -9,8 +9,10 @@ import pytest
 from detox.runs.storage import Storage
 
 
-@pytest.fixture(params=["local", "file-uri", "memory"])
+@pytest.fixture(params=["local", "file-uri", "memory", "s3"])
 def storage(request, tmp_path) -> Storage:
+    if request.param == "s3":
+        return Storage(request.getfixturevalue("bucket").format(tmp_path.name))
     if request.param == "memory":
         fsspec.filesystem("memory").store.clear()
         return Storage("memory://bucket/runs")

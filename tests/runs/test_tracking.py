@@ -29,12 +29,16 @@ def test_a_resumed_run_drops_what_it_will_write_again(tmp_path) -> None:
     assert [(e["step"], e["loss"]) for e in read_metrics(run)] == [(10, 10), (20, 20), (30, 0)]
 
 
-def test_remote_storage_is_rewritten_whole() -> None:
-    run = RunDirectory(Storage("memory://metrics/run"))
+def test_an_object_store_is_rewritten_at_validations_and_at_the_end(bucket, tmp_path) -> None:
+    run = RunDirectory(Storage(bucket.format(tmp_path.name)))
     tracker = Tracker(run, TrackingSettings(), {})
     tracker.log("train", 1, {"loss": 1.0})
-    tracker.log("train", 2, {"loss": 0.5})
+    assert read_metrics(run) == []  # at most every ten seconds
+    tracker.log("validation", 1, {"loss": 0.5})
     assert [e["loss"] for e in read_metrics(run)] == [1.0, 0.5]
+    tracker.log("train", 2, {"loss": 0.25})
+    tracker.close()
+    assert [e["loss"] for e in read_metrics(run)] == [1.0, 0.5, 0.25]
 
 
 def test_wandb_without_a_key_goes_offline(tmp_path, monkeypatch) -> None:

@@ -58,10 +58,10 @@ class Source:
     """For a source that is made, not fetched: this many records, or its own number of them for 0."""
 
 
-def plain_comments(text: str, labels: tuple[str, ...]) -> Callable[[Columns], Iterable[Comment]]:
-    """For a source whose records already are a text column and a column a label."""
+def plain_comments(text: str, labels: tuple[str, ...], split: str = "") -> Callable[[Columns], Iterable[Comment]]:
+    """For a source whose records already are a text column, a column a label and, by name, one with the part."""
 
     def comments(record: Columns) -> Iterable[Comment]:
-        yield Comment(record[text], {label: record[label] for label in labels})
+        yield Comment(record[text], {label: record[label] for label in labels}, record[split] if split else None)
 
     return comments

@@ -28,7 +28,7 @@ SOURCE = Source(
     obtain="it is made on the spot",
     labels=jigsaw2018.LABELS,
     mapping="Six labels, 0 or 1, known from how each sentence was made. Not real text: no result is claimed on it.",
-    columns={"text": ("text",), **{label: (label,) for label in jigsaw2018.LABELS}},
-    comments=plain_comments("text", jigsaw2018.LABELS),
+    columns={"text": ("text",), **{label: (label,) for label in jigsaw2018.LABELS}, "split": ("split",)},
+    comments=plain_comments("text", jigsaw2018.LABELS, split="split"),
     generate=generate_records,
 )

@@ -1,0 +1,86 @@
+"""Nodes that come and go: an elastic run goes on with fewer workers, a reclaimed node's notice saves a checkpoint."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import ray
+from ray.cluster_utils import Cluster
+
+from tests.rayjobs.test_train_classifier import command, comments, environment, prepared, wait_for_step
+
+__all__ = ["comments", "prepared"]
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(420)]
+
+
+@pytest.fixture
+def cluster() -> Iterator[Cluster]:
+    """Two nodes of one CPU each on this machine."""
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    cluster.add_node(num_cpus=1)
+    cluster.wait_for_nodes()
+    yield cluster
+    ray.shutdown()
+    cluster.shutdown()
+
+
+def start(cluster: Cluster, storage: Path, prepared: Path) -> subprocess.Popen[bytes]:
+    """An elastic run of one or two workers that saves every eight steps."""
+    words = command(storage, "run", prepared, "--scaling.min-workers", "1")
+    log = (storage / "log").open("wb")
+    return subprocess.Popen(
+        words, env=environment() | {"RAY_ADDRESS": cluster.address}, stdout=log, stderr=subprocess.STDOUT
+    )
+
+
+def test_a_lost_node_leaves_a_run_that_goes_on_with_one_worker(cluster: Cluster, prepared: Path, tmp_path) -> None:
+    driver = start(cluster, tmp_path, prepared)
+    try:
+        wait_for_step(tmp_path / "run", 18, driver)
+        cluster.remove_node(cluster.list_all_nodes()[1], allow_graceful=False)
+        assert driver.wait(timeout=300) == 0, (tmp_path / "log").read_text()[-3000:]
+    finally:
+        driver.kill()
+        driver.wait()
+    events = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    steps = [event["step"] for event in events if event["event"] == "train"]
+    assert steps == sorted(set(steps))
+    assert steps[-1] == events[0]["max_steps"]
+    assert (tmp_path / "run" / "COMPLETE").exists()
+
+
+def test_notice_of_a_reclaimed_node_saves_a_checkpoint_at_once(cluster: Cluster, prepared: Path, tmp_path) -> None:
+    """Notice is given at step 18; the run saves at step 20, which is no multiple of its eight."""
+    driver = start(cluster, tmp_path, prepared)
+    try:
+        wait_for_step(tmp_path / "run", 11, driver)
+        drain(cluster, seconds=15)
+        checkpoints = tmp_path / "run" / "checkpoints"
+        deadline = time.monotonic() + 60
+        while not any(int(path.name[5:]) % 8 for path in checkpoints.glob("step-*")):
+            assert driver.poll() is None, (tmp_path / "log").read_text()[-3000:]
+            assert time.monotonic() < deadline, sorted(path.name for path in checkpoints.glob("*"))
+            time.sleep(0.05)
+        cluster.remove_node(cluster.list_all_nodes()[1], allow_graceful=False)
+        assert driver.wait(timeout=300) == 0, (tmp_path / "log").read_text()[-3000:]
+    finally:
+        driver.kill()
+        driver.wait()
+
+
+def drain(cluster: Cluster, seconds: float) -> None:
+    """Tell the cluster that its second node will be reclaimed, as a cloud's notice does."""
+    from ray._raylet import GcsClient
+    from ray.core.generated import autoscaler_pb2
+
+    node = cluster.list_all_nodes()[1]
+    deadline = int((time.time() + seconds) * 1000)
+    accepted, reason = GcsClient(address=cluster.gcs_address).drain_node(
+        node.node_id, autoscaler_pb2.DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION"), "spot reclaim", deadline
+    )
+    assert accepted, reason

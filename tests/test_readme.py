@@ -1,0 +1,94 @@
+"""What README promises: every command it shows is one that the project takes, and its tables leave nothing out."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import shlex
+from contextlib import nullcontext
+from pathlib import Path
+
+import pytest
+import yaml
+
+from detox.cli import _parser
+from rayjobs.__main__ import jobs
+from tests.hub import ROOT
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def commands() -> list[str]:
+    """The lines of README's console blocks, continued ones joined, comments dropped."""
+    blocks = re.findall(r"```console\n(.*?)```", README, re.DOTALL)
+    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
+    return [" ".join(shlex.split(line, comments=True, posix=False)) for line in lines if line.strip()]
+
+
+@pytest.mark.parametrize("command", commands())
+def test_every_command_is_one_that_the_project_takes(
+    command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = shlex.split(command)
+    if "--" in words:  # ray job submit … -- entry point
+        check_submission(words[: words.index("--")])
+        words = words[words.index("--") + 1 :]
+    if words[0] == "make":
+        assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    elif words[0] == "ray":
+        assert words[1] in {"up", "get-auth-token"}
+    elif words[0] == "detox":
+        _parser().parse_args(words[1:])
+    elif words[2] != "rayjobs":
+        assert words[:2] == ["python", "-m"]
+        dry_run(words[2], words[3:], monkeypatch)
+        assert capsys.readouterr().out
+
+
+def check_submission(words: list[str]) -> None:
+    words = [word for word in words if "=" not in word]
+    assert words[:3] == ["ray", "job", "submit"]
+    environment = yaml.safe_load(words[words.index("--runtime-env-json") + 1])
+    assert (ROOT / environment["pip"]).is_file()
+
+
+def dry_run(module: str, words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", [module, *words, "--dry-run"])
+    with pytest.raises(SystemExit, match="^0$") if "--help" in words else nullcontext():
+        importlib.import_module(module).main()
+
+
+def test_recipes_of_training_are_all_listed() -> None:
+    listed = re.findall(r"^\| `(\w+)` \|", README, re.MULTILINE)
+    assert set(listed) == set(jobs()["train_classifier"])
+
+
+def test_folders_of_the_layout_exist() -> None:
+    layout = README[README.index("## Layout") :]
+    for folder in re.findall(r"^(\w+)/ ", layout, re.MULTILINE):
+        assert (ROOT / folder).is_dir(), folder
+
+
+def test_cluster_file_is_one_that_ray_up_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray's own schema, and the files that it sends along."""
+    from ray.autoscaler._private.util import prepare_config, validate_config
+
+    config = yaml.safe_load((ROOT / "cluster.yaml").read_text(encoding="utf-8"))
+    complete = prepare_config(config)
+    validate_config(complete)
+    with pytest.raises(Exception, match="max_workerz"):
+        validate_config({**complete, "max_workerz": 3})
+    sent = [path for path in config["file_mounts"].values() if not path.startswith("~")]
+    assert all((ROOT / path).is_file() for path in sent)
+    image = config["docker"]["image"]
+    pinned = re.search(r"^ray==(\S+)", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
+    assert pinned is not None
+    assert f":{pinned[1]}-" in image
+
+
+def test_every_benchmark_is_named_by_make_bench_or_needs_a_model() -> None:
+    made = re.search(r"^BENCHMARKS := (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert made is not None
+    modules = {path.stem for path in (ROOT / "benchmarks").glob("*.py")} - {"__init__", "lines"}
+    assert modules - set(made[1].split()) == {"explanations"}  # takes a trained run
+    assert all(Path(ROOT / "benchmarks" / f"{name}.py").is_file() for name in made[1].split())
