@@ -162,6 +162,21 @@ def prepared(folder: Path) -> Path:
     return prepare(settings, folder / "prepared", seed=1).folder
 
 
+@pytest.mark.parametrize(
+    ("text", "reason"), [("{", "JSONDecodeError"), ("[]", "TypeError"), ('{"labels": 1}', "labels must be a list")]
+)
+def test_a_damaged_prepared_folder(
+    prepared: Path, folder: Path, capsys: pytest.CaptureFixture[str], text: str, reason: str
+) -> None:
+    (prepared / "dataset.json").write_text(text)
+    words = ["--data.source", str(prepared), "--run.storage", str(folder / "runs")]
+    status, error = fails(capsys, "minilm", *LEAST, *words)
+    assert status == 2
+    assert "dataset.json is damaged" in error
+    assert reason in error
+    assert "prepare the data again" in error
+
+
 def test_a_tampered_prepared_folder(prepared: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (prepared / "test.parquet").write_bytes((prepared / "train.parquet").read_bytes())
     words = ["--data.source", str(prepared), "--run.storage", str(folder / "runs")]
