@@ -165,8 +165,8 @@ def on_one_node(function: Callable[..., T], scaling: ScalingSettings) -> Callabl
 
     def call(*arguments: Any) -> T:
         each = scaling.resources_per_worker.get("CPU", 1.0)
-        cpus = min(scaling.num_workers * each, max(_cpus_of_nodes()))
-        threads = max(1, round(cpus / each)) * scaling.threads_per_worker
+        cpus = min(scaling.num_workers * each, max(each, *_cpus_of_nodes()))
+        threads = max(1, round(cpus / each)) * scaling.threads_per_worker if each else 1
         task = ray.remote(num_cpus=cpus, num_gpus=1 if scaling.use_gpu else 0)(_with_threads)
         try:
             return ray.get(task.remote(threads, function, *arguments))
