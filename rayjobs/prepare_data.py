@@ -81,6 +81,8 @@ def run(config: PrepareDataConfig, recipe: str) -> dict[str, Any]:
         print(f"already complete: {directory.uri}/report.html")
         return directory.summary()
     with lease(directory.storage), tempfile.TemporaryDirectory(prefix="detox-data-") as scratch:
+        if directory.is_complete:  # by another process, while this one waited
+            return directory.summary()
         connect(config)
         storage = Storage(config.run.storage)
         cleaning = RayMap(config.workers, everywhere=storage.is_local)

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from scipy import stats
 
 from detox.runs.config import JobConfig
-from detox.runs.rundir import RunDirectory, run_name
+from detox.runs.rundir import RunDirectory
 from detox.runs.storage import Storage
 from rayjobs.cli import Summary, seeded
 
@@ -27,7 +27,7 @@ def run_seeds(job: str, config: JobConfigT, recipe: str, run: Callable[[JobConfi
         raise ValueError(f"run.seeds must differ from each other, were {seeds}")
     base = config.run.name or f"{job}-{recipe}".replace("_", "-")
     summaries = [run(seeded(config, seed, f"{base}-s{seed}"), recipe) for seed in seeds]
-    together = RunDirectory(Storage(config.run.storage).child(f"{run_name(job, recipe, config.run)}-seeds"))
+    together = RunDirectory(Storage(config.run.storage).child(f"{base}-seeds"))
     summary = {"seeds": list(seeds), **aggregate(summaries)}
     together.write_json("summary.json", summary)
     print(f"{len(seeds)} seeds: mean and 95 % interval of each figure in {together.uri}/summary.json", flush=True)

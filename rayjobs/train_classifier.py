@@ -45,8 +45,8 @@ def cleanspeech() -> TrainClassifierConfig:
     S3 reports a macro ROC-AUC of 0.982 in its table (section 7) and of 0.989 in its headline, best epoch 3, macro F1
     0.60 at threshold 0.5. Its loss weighs labels against each other, not positives against negatives. Departures: the
     validation rows are stratified on `toxic` as S3 says, while its "95 000" and "24 000" rows are cut from fewer
-    comments than Jigsaw has, so ours are about 127 000 and 32 000; and the official test's rows that Kaggle did not
-    score (label -1) are masked.
+    comments than Jigsaw has, so ours are about 127 000 and 32 000; the official test's rows that Kaggle did not score
+    (label -1) are masked; and bf16 where the GPU has it (on S3's T4s: `--optimiser.precision fp16`).
     """
     return TrainClassifierConfig(
         data=DataSettings(
@@ -137,12 +137,15 @@ def run(config: TrainClassifierConfig, recipe: str) -> dict[str, Any]:
     from rayjobs.ray_glue.launch import check_paths, connect, on_one_node
 
     check_paths(config)
+    check_local_without_workers(config)
     check_config(config, data_labels(config))
     directory = open_run(config, JOB, recipe)
     if directory.is_complete:
         print(f"already complete: {directory.uri}/report.html")
         return directory.summary()
     with lease(directory.storage):
+        if directory.is_complete:  # by another process, while this one waited
+            return directory.summary()
         if config.scaling.num_workers:
             connect(config)
         data = prepare_stage(config)
@@ -154,6 +157,24 @@ def run(config: TrainClassifierConfig, recipe: str) -> dict[str, Any]:
     summary = directory.summary()
     print(f"{summary['headline']}\nreport:   {directory.uri}/report.html\nartifact: {directory.uri}/artifact")
     return summary
+
+
+def check_local_without_workers(config: TrainClassifierConfig) -> None:
+    """Raises:
+    ValueError: checkpoints of a training inside this process would go to an object store.
+    """
+    from detox.runs.storage import Storage
+
+    if config.scaling.num_workers == 0:
+        for setting, uri in {
+            "run.storage": config.run.storage,
+            "data.source": next(iter(config.data.source), ""),
+        }.items():
+            if "://" in uri and not Storage(uri).is_local:
+                raise ValueError(
+                    f"--scaling.num-workers 0 trains inside this process, on local folders, and {setting} is {uri}: "
+                    f"name a local folder, or train with a worker"
+                )
 
 
 def data_labels(config: TrainClassifierConfig) -> tuple[str, ...]:
@@ -214,15 +235,18 @@ def prepare_stage(config: TrainClassifierConfig) -> Storage:
 
 
 def training_stage(config: TrainClassifierConfig, directory: RunDirectory, data: Storage) -> str:
-    """Train, on Ray Train or inside this process, from the run's last checkpoint; the path of the best checkpoint."""
+    """Train, on Ray Train or inside this process, from the run's last checkpoint; the URI of the best checkpoint."""
+    from pathlib import Path
+
     from detox.runs.progress import Follower
-    from rayjobs.ray_glue.fit import best_checkpoint, fit
+    from rayjobs.ray_glue.fit import CHECKPOINTS, best_checkpoint, fit
 
     settings = {"config": config.model_dump(mode="json"), "run": directory.uri, "data": data.uri}
     with Follower(directory, config.stopping.metric):
         if config.scaling.num_workers == 0:
             return train_inside(settings)
-        return best_checkpoint(fit(train_worker, settings, directory, config.scaling, config.checkpoints.keep)).path
+        best = best_checkpoint(fit(train_worker, settings, directory, config.scaling, config.checkpoints.keep))
+    return directory.storage.child(CHECKPOINTS, Path(best.path).name).uri  # Ray's path of it has no scheme
 
 
 def train_worker(settings: dict[str, Any]) -> dict[str, float]:
@@ -239,9 +263,11 @@ def train_worker(settings: dict[str, Any]) -> dict[str, float]:
     from detox.runs.config import validated
     from detox.runs.storage import Storage
     from rayjobs.ray_glue.fit import CHECKPOINTS, fresh_scratch
+    from rayjobs.ray_glue.launch import check_seen
     from rayjobs.ray_glue.report import ReportCallback
 
     config = validated(TrainClassifierConfig, settings["config"])
+    check_seen(Storage(settings["run"]), Storage(settings["data"]))
     context = ray.train.get_context()
     checkpoints = Storage(settings["run"]).child(CHECKPOINTS)
     with ExitStack() as stack:

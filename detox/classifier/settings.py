@@ -86,7 +86,7 @@ class CheckpointSettings(Config):
     every_steps: int = Field(default=0, ge=0)
     """Evaluate and save every so many optimizer steps; 0: at the end of each epoch."""
     keep: int = Field(default=2, ge=1)
-    """Checkpoints to keep, the best among them."""
+    """Checkpoints to keep, the best among them; without workers (`scaling.num_workers 0`) all are kept."""
 
 
 class TrainClassifierConfig(JobConfig):

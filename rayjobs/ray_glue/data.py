@@ -7,6 +7,7 @@ whatever the size of the corpus.
 from __future__ import annotations
 
 import logging
+import os
 import pickle
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -49,16 +50,26 @@ class RayMap:
         dataset = ray.data.from_items(rows, override_num_blocks=max(1, len(rows)))
         dataset.context.execution_options.preserve_order = True
         dataset.context.enable_progress_bars = False
-        done = dataset.map(
-            partial(_apply, function),
-            compute=ray.data.TaskPoolStrategy(size=self.workers or None),
-            label_selector=None if self.everywhere else {"ray.io/node-id": ray.get_runtime_context().get_node_id()},
-        )
+        done = dataset.map(partial(_apply, function), **self._placement())
         for row in done.iter_rows():
             value, error = pickle.loads(row["outcome"])
             if error is not None:
                 raise error
             yield value
+
+    def _placement(self) -> dict[str, Any]:
+        """Where the tasks may run. A head that Ray has no CPU of runs drivers, and what is pinned to it, all the
+        same: its tasks then ask for none, as many at a time as it has."""
+        if self.everywhere:
+            return {"compute": ray.data.TaskPoolStrategy(size=self.workers or None)}
+        here = ray.get_runtime_context().get_node_id()
+        has_cpus = any(node["NodeID"] == here and node["Resources"].get("CPU") for node in ray.nodes())
+        at_once = self.workers or (None if has_cpus else os.cpu_count())
+        return {
+            "compute": ray.data.TaskPoolStrategy(size=at_once),
+            "label_selector": {"ray.io/node-id": here},
+            "num_cpus": None if has_cpus else 0,
+        }
 
 
 def _apply(function: Callable[[Any], Any], row: dict[str, Any]) -> dict[str, Any]:

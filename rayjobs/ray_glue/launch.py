@@ -43,13 +43,18 @@ def in_submitted_job() -> bool:
 
 
 def check_paths(config: JobConfig) -> None:
-    """Refuse relative paths inside a submitted job; elsewhere they are fine.
+    """Refuse relative paths that would be looked for elsewhere: all of them inside a submitted job, whose working
+    directory is a temporary copy; with `RAY_ADDRESS` those that workers open, in a working directory of their own.
 
     Raises:
         ValueError: names the setting, the path and the remedy.
     """
+    paths = _paths(config)
     if in_submitted_job():
-        refuse_relative_paths(_paths(config))
+        refuse_relative_paths(paths, "a submitted job runs in a temporary copy of the working directory")
+    elif os.environ.get("RAY_ADDRESS"):
+        opened_by_workers = {key: value for key, value in paths.items() if key in WORKERS_OPEN}
+        refuse_relative_paths(opened_by_workers, "the workers of a cluster have a working directory of their own")
 
 
 def connect(config: JobConfig) -> None:
@@ -99,32 +104,45 @@ def _runtime_env() -> dict[str, Any]:
     return environment
 
 
+WORKERS_OPEN = ("model.name", "model", "submission")
+TAKES_URI = ("run.storage", "output", "data.source")
+
+
 def _paths(config: JobConfig) -> dict[str, Sequence[str]]:
     """Settings that name files or folders, found by their names: `storage`, `local`, `input` …"""
     found: dict[str, Sequence[str]] = {"run.storage": [config.run.storage]}
-    data = getattr(config, "data", None)
+    data, model = getattr(config, "data", None), getattr(config, "model", None)
     if data is not None:
-        files = [source for source in data.source if "/" in source or "." in Path(source).name]
-        found |= {"data.source": files, "data.local": [data.local]}
-    for key in ("submission", "input", "output", "model"):
+        found |= {"data.source": [source for source in data.source if _is_path(source)], "data.local": [data.local]}
+    for key, name in (("model", model), ("model.name", getattr(model, "name", None))):
+        if isinstance(name, str):
+            path = name.removeprefix("tfidf:").removeprefix("lexicon:")
+            found[key] = [path] if path != name or path.startswith((".", "~")) or Path(path).exists() else []
+    for key in ("submission", "input", "output"):
         value = getattr(config, key, "")
-        if isinstance(value, str) and "@" not in value and (key != "model" or value.startswith(".")):
+        if isinstance(value, str):
             found[key] = [value]
     return found
 
 
-def refuse_relative_paths(paths: Mapping[str, Sequence[str]]) -> None:
-    """Stop a submitted job whose inputs or outputs would be looked for in its temporary working directory.
+def _is_path(source: str) -> bool:
+    """Whether `data.source` names files or a folder, and not a source that the project knows."""
+    return "/" in source or "." in Path(source).name or "*" in source or Path(source).exists()
+
+
+def refuse_relative_paths(paths: Mapping[str, Sequence[str]], reason: str) -> None:
+    """Stop a job whose inputs or outputs would be looked for in another working directory.
 
     Raises:
         ValueError: names the setting, the path and the remedy.
     """
     for setting, values in paths.items():
         for value in values:
-            if value and "://" not in value and not Path(value).is_absolute():
+            if value and "://" not in value and not Path(value).expanduser().is_absolute():
+                uri = ", or a URI such as s3://bucket/…" if setting in TAKES_URI else ""
                 raise ValueError(
-                    f"{setting} is the relative path {value!r}, and a submitted job runs in a temporary copy of the "
-                    f"working directory: give an absolute path that every node sees, or a URI such as s3://bucket/…"
+                    f"{setting} is the relative path {value!r}, and {reason}: give an absolute path that every node "
+                    f"sees{uri}"
                 )
 
 
@@ -155,6 +173,20 @@ def check_shared(storage: Storage) -> None:
             f"run.storage {storage.uri} is a local path that node {', '.join(blind)} does not see: use a folder that "
             f"is mounted on every node, or a URI such as s3://bucket/…"
         )
+
+
+def check_seen(run: Storage, data: Storage) -> None:
+    """On a worker: that it sees what the driver wrote. `check_shared` asks only the nodes that a cluster has already.
+
+    Raises:
+        ValueError: names the folder and the remedy.
+    """
+    for setting, folder, name in (("run.storage", run, "config.json"), ("data.source", data, "dataset.json")):
+        if not folder.exists(name):
+            raise ValueError(
+                f"node {ray.util.get_node_ip_address()} does not see {folder.uri}, which the driver does: let "
+                f"{setting} be a folder that is mounted on every node, or a URI such as s3://bucket/…"
+            )
 
 
 def on_one_node(function: Callable[..., T], scaling: ScalingSettings) -> Callable[..., T]:
