@@ -12,6 +12,7 @@ import pytest
 import ray
 from ray.cluster_utils import Cluster
 
+from rayjobs.ray_glue.data import RayMap
 from tests.rayjobs.test_train_classifier import command, comments, environment, prepared, wait_for_step
 
 __all__ = ["comments", "prepared"]
@@ -27,6 +28,23 @@ def cluster() -> Iterator[Cluster]:
     yield cluster
     ray.shutdown()
     cluster.shutdown()
+
+
+def test_cleaning_stays_on_a_head_without_cpus() -> None:
+    """The head of cluster.yaml: its files are its own, and Ray has no CPU of it."""
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    try:
+        ray.init(address=cluster.address)
+        cluster.add_node(num_cpus=1)
+        cluster.wait_for_nodes()
+        assert set(RayMap(2, everywhere=False)(node_of, range(6))) == {ray.get_runtime_context().get_node_id()}
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+
+
+def node_of(_: int) -> str:
+    return ray.get_runtime_context().get_node_id()
 
 
 def start(cluster: Cluster, storage: Path, prepared: Path) -> subprocess.Popen[bytes]:
