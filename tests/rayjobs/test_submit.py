@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -26,15 +27,21 @@ def free_port() -> int:
 
 @pytest.fixture(scope="module")
 def head(tmp_path_factory) -> Iterator[dict[str, str]]:
+    with started_head(RAY, tmp_path_factory.mktemp("ray")) as environment:
+        yield environment
+
+
+@contextmanager
+def started_head(ray: Path, folder: Path) -> Iterator[dict[str, str]]:
     """A head of its own; ended by SIGTERM to its own process, never by `ray stop`, which ends every cluster here."""
     dashboard, port = free_port(), free_port()
     environment = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
     environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "a-token-for-this-test-only-0123456789"}
     process = subprocess.Popen(
         [
-            str(RAY), "start", "--head", "--block", "--disable-usage-stats", "--node-ip-address=127.0.0.1",
+            str(ray), "start", "--head", "--block", "--disable-usage-stats", "--node-ip-address=127.0.0.1",
             f"--port={port}", f"--dashboard-port={dashboard}", f"--ray-client-server-port={free_port()}",
-            f"--temp-dir={tmp_path_factory.mktemp('ray')}", "--num-cpus=2",
+            f"--temp-dir={folder}", "--num-cpus=2",
             f"--dashboard-agent-listen-port={free_port()}", f"--dashboard-agent-grpc-port={free_port()}",
         ],
         env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
@@ -53,14 +60,28 @@ def head(tmp_path_factory) -> Iterator[dict[str, str]]:
     process.wait()
 
 
-def submit(head: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:
-    """Submit as README shows; the head's own environment has the dependencies, as a container image would.
+def submit(
+    head: dict[str, str], *words: str, options: tuple[str, ...] = (), python: str = sys.executable, seconds: int = 240
+) -> subprocess.CompletedProcess[str]:
+    """Submit as README shows; without options the head's own environment has the dependencies, as a container image
+    would.
 
     A head answers before its job agent is up, hence the second tries."""
-    command = [str(RAY), "job", "submit", "--working-dir", ".", "--", sys.executable, "-m", "rayjobs.train_classifier"]
+    command = [
+        str(RAY),
+        "job",
+        "submit",
+        "--working-dir",
+        ".",
+        *options,
+        "--",
+        python,
+        "-m",
+        "rayjobs.train_classifier",
+    ]
     deadline = time.monotonic() + 60
     while True:
-        done = subprocess.run([*command, *words], env=head, cwd=ROOT, capture_output=True, text=True, timeout=240)
+        done = subprocess.run([*command, *words], env=head, cwd=ROOT, capture_output=True, text=True, timeout=seconds)
         if "No available agent" not in done.stderr or time.monotonic() > deadline:
             return done
         time.sleep(1)
@@ -95,3 +116,30 @@ def test_a_relative_path_stops_the_job_with_the_remedy(head, prepared: Path) -> 
 def test_without_the_token_nobody_gets_in(head, prepared: Path) -> None:
     done = submit({k: v for k, v in head.items() if k != "RAY_AUTH_TOKEN"} | {"HOME": "/nonexistent"}, "demo")
     assert done.returncode != 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+def test_the_runtime_env_brings_the_dependencies(prepared: Path, tmp_path, tmp_path_factory) -> None:
+    """A head with Ray and nothing else; constraints.txt, as README names it, brings the rest (several GB)."""
+    subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "venv")], check=True)
+    binaries = tmp_path / "venv" / "bin"
+    install = [
+        str(binaries / "pip"),
+        "install",
+        "--quiet",
+        "--constraint",
+        str(ROOT / "constraints.txt"),
+        "ray[default]",
+    ]
+    subprocess.run(install, check=True)
+    assert subprocess.run([str(binaries / "python"), "-c", "import torch"], capture_output=True).returncode != 0
+    words = ["--run.storage", str(tmp_path / "runs"), "--run.name", "run", *COMMON, "--optimiser.max-steps", "8"]
+    environment = '{"pip": "constraints.txt", "config": {"setup_timeout_seconds": 1200}}'
+    with started_head(binaries / "ray", tmp_path_factory.mktemp("ray")) as head:
+        done = submit(
+            head, "minilm", "--data.source", str(prepared), *words,
+            options=("--runtime-env-json", environment), python="python", seconds=1400,
+        )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
+    assert (tmp_path / "runs" / "run" / "COMPLETE").exists()
