@@ -1,9 +1,14 @@
 """Signed manifests: what an artifact holds, what it came from, and who may load it.
 
 `manifest.json` lists every file of a folder with its SHA-256, the digests of its parents and its classification (the
-highest of its parents'), signed with Ed25519. The signing key is made on first use in `$DETOX_KEYS` (default
-`~/.config/detox`), and never leaves it; a manifest is trusted when its public key is that key's, or lies as a PEM file
-in `$DETOX_KEYS/trusted/`.
+highest of its parents'), signed with Ed25519. The signing key is made on first use (`ensure_key`) in `$DETOX_KEYS`
+(default `~/.config/detox`), and never leaves it.
+
+A manifest is trusted when its public key is that key's, lies as a PEM file in `$DETOX_KEYS/trusted/`, or is among
+`$DETOX_TRUSTED_KEYS`: public keys in base64, as a manifest has them, with commas between. `trusted_keys` lists them all,
+so that a driver can hand them to its workers, whose nodes have other key folders:
+
+    runtime_env={"env_vars": {"DETOX_TRUSTED_KEYS": ",".join(trusted_keys())}}
 """
 
 from __future__ import annotations
@@ -20,7 +25,10 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from detox.runs.storage import create_alone
+
 MANIFEST = "manifest.json"
+TRUSTED_KEYS = "DETOX_TRUSTED_KEYS"
 Classification = Literal["open", "restricted", "research-only"]
 """In rising order; an artifact has the highest of its own and its parents'."""
 
@@ -68,7 +76,7 @@ def describe(
 
 def sign(body: Mapping[str, Any]) -> str:
     """The text of `manifest.json`: the description with this machine's public key and signature."""
-    key = _signing_key()
+    key = ensure_key()
     signed = dict(body) | {
         "public_key": _encode(key.public_key().public_bytes_raw()),
         "signature": _encode(key.sign(_canonical(body))),
@@ -106,10 +114,10 @@ def verify_manifest(folder: Path) -> dict[str, Any]:
         raise ManifestError(f"{path} is not a manifest: {error}") from None
     except InvalidSignature:
         raise ManifestError(f"{path}: the signature does not match, so the manifest was altered") from None
-    if signed["public_key"] not in _trusted_keys():
+    if signed["public_key"] not in trusted_keys():
         raise ManifestError(
-            f"{path} is signed by a key that is not trusted here: put the signer's public key into "
-            f"{keys_folder()}/trusted"
+            f"{path} is signed by a key that is not trusted here: put the signer's public key as a PEM file into "
+            f"{keys_folder()}/trusted, or set {TRUSTED_KEYS}={signed['public_key']} if you trust it"
         )
     _compare(folder, body["files"])
     return signed
@@ -141,37 +149,59 @@ def keys_folder() -> Path:
     return Path(os.environ.get("DETOX_KEYS") or Path.home() / ".config" / "detox")
 
 
-def _signing_key() -> Ed25519PrivateKey:
-    path = keys_folder() / "signing_key.pem"
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        pem = Ed25519PrivateKey.generate().private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-        beside = path.with_name(f".{path.name}.{os.getpid()}")
-        beside.touch(mode=0o600)
-        beside.write_bytes(pem)
-        try:
-            os.link(beside, path)  # fails where another process was first, whose key then counts
-        except FileExistsError:
-            pass
-        finally:
-            beside.unlink()
-    key = serialization.load_pem_private_key(path.read_bytes(), password=None)
+def ensure_key() -> Ed25519PrivateKey:
+    """The signing key, made on first use. Called before work starts, so that no run fails at its signature.
+
+    Raises:
+        OSError: the key folder cannot be written or read; the sentence names DETOX_KEYS.
+        ManifestError: the file holds no Ed25519 key.
+    """
+    try:
+        path = keys_folder() / "signing_key.pem"
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            pem = Ed25519PrivateKey.generate().private_bytes(
+                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+            )
+            create_alone(path, pem, mode=0o600)  # where another process was first, its key counts
+        found = path.read_bytes()
+    except (OSError, RuntimeError) as error:  # Path.home() knows no home: RuntimeError
+        raise OSError(
+            f"the key that signs manifests cannot be made or read ({error}): set DETOX_KEYS to a folder that you can "
+            "write"
+        ) from error
+    try:
+        key = serialization.load_pem_private_key(found, password=None)
+    except (ValueError, TypeError) as error:
+        raise ManifestError(f"{path} is no private key ({error}): put the key back, or delete the file") from None
     if not isinstance(key, Ed25519PrivateKey):
-        raise ManifestError(f"{path} must be an Ed25519 private key")
+        raise ManifestError(f"{path} must be an Ed25519 private key, was {type(key).__name__}: delete the file")
     return key
 
 
-def _trusted_keys() -> set[str]:
-    trusted = set()
+def trusted_keys() -> list[str]:
+    """The public keys that this process trusts, base64 of 32 bytes as in `DETOX_TRUSTED_KEYS`, sorted.
+
+    Raises:
+        ManifestError: an entry of `DETOX_TRUSTED_KEYS` that is no such key.
+    """
+    trusted = {_checked(key.strip()) for key in os.environ.get(TRUSTED_KEYS, "").split(",") if key.strip()}
     if (keys_folder() / "signing_key.pem").exists():
-        trusted.add(_encode(_signing_key().public_key().public_bytes_raw()))
+        trusted.add(_encode(ensure_key().public_key().public_bytes_raw()))
     for path in sorted((keys_folder() / "trusted").glob("*.pem")):
         key = serialization.load_pem_public_key(path.read_bytes())
         if isinstance(key, Ed25519PublicKey):
             trusted.add(_encode(key.public_bytes_raw()))
-    return trusted
+    return sorted(trusted)
+
+
+def _checked(key: str) -> str:
+    try:
+        return _encode(Ed25519PublicKey.from_public_bytes(base64.b64decode(key, validate=True)).public_bytes_raw())
+    except ValueError:
+        raise ManifestError(
+            f"{TRUSTED_KEYS} must hold Ed25519 public keys, base64 of 32 bytes each, with commas between, was {key!r}"
+        ) from None
 
 
 def _canonical(body: Mapping[str, Any]) -> bytes:

@@ -11,6 +11,7 @@ import errno
 import os
 import shutil
 import threading
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -152,6 +153,33 @@ def _resolve(uri: str) -> tuple[pafs.FileSystem, str]:
     except (ValueError, ImportError) as error:
         raise ValueError(f"storage {uri!r}: scheme {scheme!r} is not supported here ({error})") from None
     return pafs.PyFileSystem(pafs.FSSpecHandler(filesystem)), filesystem._strip_protocol(uri)
+
+
+def create_alone(path: Path, data: bytes, mode: int = 0o666) -> bool:
+    """Make a local file that only one of several processes can make; False where it exists.
+
+    It appears whole, by a hard link. On a file system without links (gcsfuse, SMB, exFAT) it appears empty, and holds
+    `data` a moment later.
+    """
+    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        _write_new(beside, data, mode)
+        try:
+            os.link(beside, path)
+        except FileExistsError:
+            raise
+        except OSError:
+            _write_new(path, data, mode)
+    except FileExistsError:
+        return False
+    finally:
+        beside.unlink(missing_ok=True)
+    return True
+
+
+def _write_new(path: Path, data: bytes, mode: int) -> None:
+    with open(path, "xb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
+        file.write(data)
 
 
 @contextmanager

@@ -1,10 +1,19 @@
 """Manifests: any change after signing is found and named."""
 
 import json
+import re
 
 import pytest
 
-from detox.governance.manifest import MANIFEST, ManifestError, highest, verify_manifest, write_manifest
+from detox.governance.manifest import (
+    MANIFEST,
+    ManifestError,
+    ensure_key,
+    highest,
+    trusted_keys,
+    verify_manifest,
+    write_manifest,
+)
 
 
 @pytest.fixture
@@ -80,3 +89,50 @@ def test_a_child_is_as_restricted_as_its_parents(artifact) -> None:
 
 def test_the_key_is_private(artifact, tmp_path) -> None:
     assert (tmp_path / "keys" / "signing_key.pem").stat().st_mode & 0o077 == 0
+
+
+def test_a_key_folder_that_cannot_be_written_names_its_setting(tmp_path, monkeypatch) -> None:
+    (tmp_path / "home").write_text("a file in the way")
+    monkeypatch.setenv("DETOX_KEYS", str(tmp_path / "home" / "detox"))
+    with pytest.raises(OSError, match=r"cannot be made or read .*home.*set DETOX_KEYS to a folder"):
+        ensure_key()
+
+
+def test_a_key_file_that_holds_no_key_is_named(artifact, tmp_path) -> None:
+    (tmp_path / "keys" / "signing_key.pem").write_text("")
+    with pytest.raises(ManifestError, match=r"signing_key.pem is no private key"):
+        ensure_key()
+
+
+def test_the_key_is_made_once(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("DETOX_KEYS", str(tmp_path))
+    assert ensure_key().private_bytes_raw() == ensure_key().private_bytes_raw()
+    assert [path.name for path in tmp_path.iterdir()] == ["signing_key.pem"]
+
+
+def test_a_key_is_made_where_there_are_no_hard_links(tmp_path, monkeypatch) -> None:
+    """As on gcsfuse, SMB and exFAT."""
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr("os.link", refuse)
+    monkeypatch.setenv("DETOX_KEYS", str(tmp_path))
+    assert ensure_key().private_bytes_raw() == ensure_key().private_bytes_raw()
+    assert (tmp_path / "signing_key.pem").stat().st_mode & 0o077 == 0
+
+
+def test_a_worker_trusts_the_keys_that_its_driver_hands_it(artifact, tmp_path, monkeypatch) -> None:
+    handed = ",".join(trusted_keys())
+    monkeypatch.setenv("DETOX_KEYS", str(tmp_path / "worker"))
+    with pytest.raises(ManifestError, match=f"DETOX_TRUSTED_KEYS={re.escape(handed)}"):
+        verify_manifest(artifact)
+    monkeypatch.setenv("DETOX_TRUSTED_KEYS", handed)
+    assert verify_manifest(artifact)["run"] == "r"
+    assert trusted_keys() == [handed]
+
+
+def test_a_trusted_key_that_is_none_is_named(artifact, monkeypatch) -> None:
+    monkeypatch.setenv("DETOX_TRUSTED_KEYS", "c2hvcnQ=")
+    with pytest.raises(ManifestError, match="base64 of 32 bytes each, with commas between, was 'c2hvcnQ='"):
+        verify_manifest(artifact)
