@@ -5,8 +5,8 @@ highest of its parents'), signed with Ed25519. The signing key is made on first 
 (default `~/.config/detox`), and never leaves it.
 
 A manifest is trusted when its public key is that key's, lies as a PEM file in `$DETOX_KEYS/trusted/`, or is among
-`$DETOX_TRUSTED_KEYS`: public keys in base64, as a manifest has them, with commas between. `trusted_keys` lists them all,
-so that a driver can hand them to its workers, whose nodes have other key folders:
+`$DETOX_TRUSTED_KEYS`: public keys in base64, as a manifest has them, with commas between. `trusted_keys` lists them
+all, so that a driver can hand them to its workers, whose nodes have other key folders:
 
     runtime_env={"env_vars": {"DETOX_TRUSTED_KEYS": ",".join(trusted_keys())}}
 """

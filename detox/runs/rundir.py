@@ -17,6 +17,8 @@ from __future__ import annotations
 import json
 import os
 import socket
+import sys
+import threading
 import time
 import uuid
 from collections.abc import Iterator, Mapping
@@ -25,7 +27,7 @@ from typing import Any
 
 from detox.runs.config import JobConfig, RunSettings, differences, to_json
 from detox.runs.environment import environment
-from detox.runs.storage import Storage
+from detox.runs.storage import Storage, create_alone
 
 COMPLETE = "COMPLETE"
 LEASE = "lease.json"
@@ -126,14 +128,18 @@ def _refuse_another_config(run: RunDirectory, config: JobConfig) -> None:
 @contextmanager
 def lease(storage: Storage, seconds: float = LEASE_SECONDS, wait: float = 60.0) -> Iterator[None]:
     """Hold a folder alone. A holder that died without a word loses it after `seconds`, or at once if it was a
-    process of this host that is gone. The holder renews it from a thread.
+    process of this host that is gone. The holder renews it from a thread, and says so on stderr where another took the
+    folder while this process stood still.
 
     Raises:
         RunExists: another live process holds the folder longer than `wait` seconds.
     """
     token = uuid.uuid4().hex
     deadline = time.monotonic() + wait
-    while (holder := _holder(storage, seconds)) is not None or not _claim(storage, token, seconds):
+    while True:
+        holder = _holder(storage, seconds)
+        if _claim(storage, token, seconds) if holder is None else holder["token"] == token:
+            break
         if holder is not None and time.monotonic() > deadline:
             raise RunExists(f"{storage.uri} is in use by process {holder['pid']} on {holder['host']}: wait, or stop it")
         time.sleep(min(1.0, seconds / 10))
@@ -145,18 +151,27 @@ def lease(storage: Storage, seconds: float = LEASE_SECONDS, wait: float = 60.0) 
         renewal.stop()
 
 
-def _holder(storage: Storage, seconds: float) -> dict[str, Any] | None:
-    if not storage.exists(LEASE):
-        return None
-    try:
-        held: dict[str, Any] = json.loads(storage.read_text(LEASE))
-    except (json.JSONDecodeError, FileNotFoundError):
-        return None  # released, or half written by a process that died
-    if time.time() - held["time"] > seconds:
+def _holder(storage: Storage, seconds: float, name: str = LEASE) -> dict[str, Any] | None:
+    held = _read_lease(storage, name)
+    if held is None or time.time() - held["time"] > seconds:
         return None
     if held["host"] == socket.gethostname() and not _alive(held["pid"]):
         return None
     return held
+
+
+def _read_lease(storage: Storage, name: str = LEASE) -> dict[str, Any] | None:
+    """What the lease says; None where there is none, or one half written by a process that died."""
+    try:
+        held: dict[str, Any] = json.loads(storage.read_text(name))
+    except (json.JSONDecodeError, FileNotFoundError):
+        return None
+    return held
+
+
+def _is_ours(storage: Storage, token: str) -> bool:
+    held = _read_lease(storage)
+    return held is not None and held["token"] == token
 
 
 def _alive(pid: int) -> bool:
@@ -170,23 +185,29 @@ def _alive(pid: int) -> bool:
 
 
 def _claim(storage: Storage, token: str, seconds: float) -> bool:
-    """Take a free folder; False where another was faster. On a file system a hard link decides, which only one of
-    several can make; an object store has the last writer win, and each looks again before it believes."""
+    """Take a free folder; False where another was faster. On a file system one of several makes the file; an object
+    store has the last writer win, and each looks again before it believes."""
     if not storage.is_local:
         storage.write_text(LEASE, _lease_text(token))
         time.sleep(0.5)
-        return json.loads(storage.read_text(LEASE))["token"] == token
-    if storage.exists(LEASE) and _holder(storage, seconds) is None:
-        storage.delete(LEASE)  # expired, or its holder is dead
-    mine = f".{LEASE}.{token}"
-    storage.write_text(mine, _lease_text(token))
+        return _is_ours(storage, token)
+    if _holder(storage, seconds) is None:
+        _remove_stale(storage, seconds)
+    storage.make()
+    return create_alone(storage.local_path / LEASE, _lease_text(token).encode()) and _is_ours(storage, token)
+
+
+def _remove_stale(storage: Storage, seconds: float) -> None:
+    """Remove a lease that expired or whose holder is dead. Of several claimants one wins the rename; a late one may
+    catch the fresh lease of the winner, and puts it back: `lease` finds it at its next look."""
+    aside = storage.local_path / f".{LEASE}.{uuid.uuid4().hex}"
     try:
-        os.link(storage.local_path / mine, storage.local_path / LEASE)
-    except FileExistsError:
-        return False
-    finally:
-        storage.delete(mine)
-    return True
+        os.rename(storage.local_path / LEASE, aside)
+    except FileNotFoundError:
+        return  # there was none, or another claimant was faster
+    if _holder(storage, seconds, aside.name) is not None:
+        create_alone(storage.local_path / LEASE, aside.read_bytes())
+    aside.unlink()
 
 
 def _lease_text(token: str) -> str:
@@ -195,8 +216,6 @@ def _lease_text(token: str) -> str:
 
 class _Renewal:
     def __init__(self, storage: Storage, token: str, seconds: float) -> None:
-        import threading
-
         self._storage, self._token, self._seconds = storage, token, seconds
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._run, name="run lease", daemon=True)
@@ -207,8 +226,23 @@ class _Renewal:
     def stop(self) -> None:
         self._done.set()
         self._thread.join()
-        self._storage.delete(LEASE)
+        try:
+            if _is_ours(self._storage, self._token):
+                self._storage.delete(LEASE)
+        except Exception as error:  # the work is done, and file systems' libraries raise what they like
+            print(f"{self._storage.uri}/{LEASE} stays until it expires: {error}", file=sys.stderr)
 
     def _run(self) -> None:
         while not self._done.wait(self._seconds / 3):
-            self._storage.write_text(LEASE, _lease_text(self._token))
+            try:
+                held = _read_lease(self._storage)
+                if held is not None and held["token"] != self._token:
+                    print(
+                        f"{self._storage.uri} was taken by process {held['pid']} on {held['host']} while this process "
+                        f"stood still for more than {self._seconds:g} s: stop one of the two",
+                        file=sys.stderr,
+                    )
+                    return
+                self._storage.write_text(LEASE, _lease_text(self._token))
+            except Exception:  # a hiccup of the storage, whose library raises what it likes
+                continue  # the next turn comes before the lease expires

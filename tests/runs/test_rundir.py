@@ -10,6 +10,7 @@ import time
 
 import pytest
 
+from detox.runs import rundir
 from detox.runs.config import override
 from detox.runs.rundir import LEASE, RunExists, lease, open_run, run_name
 from detox.runs.storage import Storage
@@ -119,3 +120,95 @@ def test_who_waits_gets_the_lease_when_it_is_given_back(tmp_path) -> None:
         assert not entered.wait(0.3)
     thread.join(10)
     assert entered.is_set()
+
+
+def test_a_renewal_that_failed_is_tried_again(tmp_path, monkeypatch) -> None:
+    write, failures = Storage.write_text, []
+
+    def fail_once(self: Storage, name: str, text: str) -> None:
+        if threading.current_thread().name == "run lease" and not failures:
+            failures.append(name)
+            raise OSError("SlowDown: please reduce your request rate")
+        write(self, name, text)
+
+    monkeypatch.setattr(Storage, "write_text", fail_once)
+    with lease(Storage(tmp_path), seconds=0.3):
+        first = json.loads((tmp_path / LEASE).read_text())["time"]
+        time.sleep(0.6)
+        assert failures == [LEASE]
+        assert json.loads((tmp_path / LEASE).read_text())["time"] > first
+
+
+def test_a_lease_lost_while_the_process_stood_still_stays_its_new_holders(tmp_path, capsys) -> None:
+    theirs = json.dumps({"token": "theirs", "pid": 1, "host": "elsewhere", "time": time.time()})
+    with lease(Storage(tmp_path), seconds=0.3):
+        (tmp_path / LEASE).write_text(theirs)
+        time.sleep(0.5)
+        assert (tmp_path / LEASE).read_text() == theirs
+    assert (tmp_path / LEASE).read_text() == theirs
+    assert capsys.readouterr().err.count("was taken by process 1 on elsewhere") == 1
+
+
+def test_of_two_claimants_of_a_stale_lease_one_wins(tmp_path, monkeypatch) -> None:
+    """The second found the lease stale before the first took it, and comes to remove it afterwards."""
+    storage, holder = Storage(tmp_path), rundir._holder
+    (tmp_path / LEASE).write_text(json.dumps({"token": "t", "pid": 1, "host": "elsewhere", "time": 0}))
+
+    def first_is_faster(storage: Storage, seconds: float) -> None:
+        monkeypatch.setattr(rundir, "_holder", holder)
+        assert rundir._claim(storage, "first", seconds)
+
+    monkeypatch.setattr(rundir, "_holder", first_is_faster)
+    assert not rundir._claim(storage, "second", 30)
+    assert json.loads((tmp_path / LEASE).read_text())["token"] == "first"
+    assert [path.name for path in tmp_path.iterdir()] == [LEASE]
+
+
+def test_many_claimants_of_a_stale_lease_go_one_after_the_other(tmp_path) -> None:
+    (tmp_path / LEASE).write_text(json.dumps({"token": "t", "pid": 1, "host": "elsewhere", "time": 0}))
+    inside, most = [], []
+
+    def claim() -> None:
+        with lease(Storage(tmp_path), seconds=0.5, wait=30):
+            inside.append(1)
+            most.append(len(inside))
+            time.sleep(0.02)
+            inside.pop()
+
+    threads = [threading.Thread(target=claim) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert most == [1] * 8
+
+
+def test_a_lease_where_there_are_no_hard_links(tmp_path, monkeypatch) -> None:
+    """As on gcsfuse, SMB and exFAT."""
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr("os.link", refuse)
+    with lease(Storage(tmp_path)), pytest.raises(RunExists, match="in use by"), lease(Storage(tmp_path), wait=0):
+        pass
+    assert not (tmp_path / LEASE).exists()
+
+
+def test_a_lease_on_an_object_store(bucket, tmp_path) -> None:
+    storage = Storage(bucket.format(tmp_path.name))
+    with lease(storage), pytest.raises(RunExists, match="in use by"), lease(storage, wait=0):
+        pass
+    assert not storage.exists(LEASE)
+
+
+def test_a_winner_whose_fresh_lease_was_moved_and_put_back_has_it(tmp_path, monkeypatch) -> None:
+    claim = rundir._claim
+
+    def moved_at_that_moment(storage: Storage, token: str, seconds: float) -> bool:
+        claim(storage, token, seconds)
+        return False
+
+    monkeypatch.setattr(rundir, "_claim", moved_at_that_moment)
+    with lease(Storage(tmp_path), seconds=10, wait=0):
+        pass
