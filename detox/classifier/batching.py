@@ -16,7 +16,7 @@ Shapes: B rows, T tokens, L labels.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,6 +42,14 @@ class TokenisedRows:
         np.cumsum([len(row) for row in rows], out=offsets[1:])
         ids = np.fromiter((token for row in rows for token in row), dtype=np.int32, count=int(offsets[-1]))
         return cls(ids, offsets)
+
+    @classmethod
+    def join(cls, parts: Iterable[TokenisedRows]) -> TokenisedRows:
+        """The rows of all parts, in their order."""
+        whole = [cls.of([]), *parts]
+        starts = np.cumsum([0, *(len(part.ids) for part in whole[:-1])])
+        offsets = [part.offsets[1:] + start for part, start in zip(whole, starts, strict=True)]
+        return cls(np.concatenate([part.ids for part in whole]), np.concatenate([[0], *offsets]))
 
     @property
     def lengths(self) -> np.ndarray:

@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
-from transformers import BatchEncoding, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import BatchEncoding, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from detox.classifier.batching import token_batches
 
@@ -65,7 +65,7 @@ class Engine:
         self.model.to(self.device)
         self.tokenizer = tokenizer
         self.activation = activation
-        self.max_length = _window_length(model, tokenizer, max_length)
+        self.max_length = window_length(model.config, max_length, tokenizer)
         self.stride = (self.max_length - tokenizer.num_special_tokens_to_add()) // 4
         self.batch_tokens = batch_tokens or (1024 if self.device.type == "cpu" else 32_768)
 
@@ -149,19 +149,34 @@ def activate(logits_BL: torch.Tensor, activation: Activation) -> torch.Tensor:
     return torch.sigmoid(logits_BL) if activation == "sigmoid" else torch.softmax(logits_BL, dim=-1)
 
 
-def _window_length(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, max_length: int) -> int:
-    readable = min(tokenizer.model_max_length, model_length(model))
+def window_length(config: PretrainedConfig, max_length: int, tokenizer: PreTrainedTokenizerBase | None = None) -> int:
+    """Tokens of a window, special ones included: `max_length`, or for 0 as many as the model reads, at most 512.
+
+    Args:
+        tokenizer: None: judge by the config alone, before anything large is fetched.
+
+    Raises:
+        ValueError: more than the model reads, or too few to hold something.
+    """
+    readable, special = model_length(config), 0
+    if tokenizer is not None:
+        readable, special = min(readable, tokenizer.model_max_length), tokenizer.num_special_tokens_to_add()
     length = max_length or min(readable, 512)
     if length > readable:
-        raise ValueError(f"the model reads {readable} tokens, and max_length asks for {max_length}: lower it")
-    if length - tokenizer.num_special_tokens_to_add() < 4:
-        raise ValueError(f"max_length must leave a window at least four tokens beside the special ones, was {length}")
+        raise ValueError(
+            f"the model reads {readable} tokens, and max_length asks for {max_length}: lower it (in training: "
+            f"--model.max-length {readable})"
+        )
+    if length - special < 4:
+        raise ValueError(
+            f"max_length must leave a window at least four tokens beside the {special} special ones, was {length}: "
+            f"give it {special + 4} or more"
+        )
     return length
 
 
-def model_length(model: PreTrainedModel) -> int:
-    """Tokens that the model's position embeddings allow; a large number where positions are relative."""
-    config: Any = model.config
+def model_length(config: Any) -> int:
+    """Tokens that a model's position embeddings allow; a large number where positions are relative."""
     if config.model_type in {"t5", "mt5", "deberta-v2"}:
         return 10**9
     positions: int = getattr(config, "max_position_embeddings", 10**9)

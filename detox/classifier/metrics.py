@@ -89,15 +89,16 @@ def _decisions(probabilities_K: np.ndarray, truth_K: np.ndarray, threshold: floa
 def regression_metrics(values_NL: np.ndarray, targets_NL: np.ndarray, labels: Sequence[str]) -> dict[str, float]:
     """`mse`, `mae`, `r2`, `spearman` for each label and their unweighted mean as `…/macro` (S1 step 9).
 
-    `r2` and `spearman` need targets, and `spearman` values, that vary: a label without gets `constant/<label>` = 1,
-    keeps `mse` and `mae`, and is left out of the macro. A label without a known row gets only `rows/<label>` = 0.
+    Each macro is over the labels that have the figure: `mse` and `mae` over those with a known row (`labels_in_macro`
+    counts them), `r2` where the targets vary, `spearman` where targets and values vary. A label whose targets do not
+    vary gets `constant/<label>` = 1. A label without a known row gets only `rows/<label>` = 0.
 
     Raises:
         ValueError: shapes that do not fit, or a value that is not a number in 0..1.
     """
     _check(values_NL, targets_NL, labels)
     figures: dict[str, float] = {}
-    varied: list[dict[str, float]] = []
+    known: list[dict[str, float]] = []
     for column, label in enumerate(labels):
         known_N = ~np.isnan(targets_NL[:, column])
         values_K, targets_K = (array[known_N, column].astype(np.float64) for array in (values_NL, targets_NL))
@@ -105,15 +106,18 @@ def regression_metrics(values_NL: np.ndarray, targets_NL: np.ndarray, labels: Se
         if not len(targets_K):
             continue
         own = {"mse": float(np.mean((values_K - targets_K) ** 2)), "mae": float(np.mean(np.abs(values_K - targets_K)))}
-        if np.ptp(targets_K) > 0 and np.ptp(values_K) > 0:
-            own |= {"r2": float(r2_score(targets_K, values_K)), "spearman": float(spearmanr(values_K, targets_K)[0])}
-            varied.append(own)
+        if np.ptp(targets_K) > 0:
+            own["r2"] = float(r2_score(targets_K, values_K))
+            if np.ptp(values_K) > 0:
+                own["spearman"] = float(spearmanr(values_K, targets_K)[0])
         else:
             figures[f"constant/{label}"] = 1.0
         figures |= {f"{name}/{label}": value for name, value in own.items()}
-    if varied:
-        figures |= {f"{name}/macro": float(np.mean([own[name] for own in varied])) for name in varied[0]}
-    return figures | {"labels_in_macro": float(len(varied))}
+        known.append(own)
+    for name in ("mse", "mae", "r2", "spearman"):
+        values = [own[name] for own in known if name in own]
+        figures |= {f"{name}/macro": float(np.mean(values))} if values else {}
+    return figures | {"labels_in_macro": float(len(known))}
 
 
 def confusion(probabilities_N: np.ndarray, targets_N: np.ndarray, threshold: float) -> np.ndarray:

@@ -15,6 +15,7 @@ Shapes: N rows, B rows of a micro-batch, L labels.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -86,7 +87,7 @@ class ClassifierTrainer(Trainer):
             args=args,
             train_dataset=RowDataset(train.tokens, train.labels_NL, pad_id),
             eval_dataset=RowDataset(validation.tokens, validation.labels_NL, pad_id),
-            callbacks=callbacks,
+            callbacks=[self._meter, *callbacks],
         )
         self.remove_callback(PrinterCallback)
         self.model_accepts_loss_kwargs = False
@@ -141,11 +142,12 @@ class ClassifierTrainer(Trainer):
             model, self._validation.tokens, self._pad_id, self.args.process_index, self.args.world_size
         )
         losses_N = self._loss(torch.from_numpy(logits_NL), torch.from_numpy(self._validation.labels_NL))
-        figures = {"loss": float(losses_N.mean())} | self._figures(logits_NL)
+        undefined = {self._config.stopping.metric: math.nan}  # rank correlation of equal predictions: never the best
+        figures = undefined | {"loss": float(losses_N.mean())} | self._figures(logits_NL)
         metrics = {f"{metric_key_prefix}_{key}": value for key, value in figures.items()}
         self.log(metrics | {f"{metric_key_prefix}_seconds": time.perf_counter() - started})
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
-        self._meter.start()
+        self._meter.start(self.state.global_step)
         return metrics
 
     def _figures(self, logits_NL: np.ndarray) -> dict[str, float]:
@@ -170,14 +172,18 @@ def head_parameters(model: PreTrainedModel) -> list[nn.Parameter]:
     ]
 
 
-class ThroughputMeter:
-    """Tokens, padding, step time and device memory between two log lines of one rank."""
+class ThroughputMeter(TrainerCallback):
+    """Tokens, padding, step time and device memory of one rank, between two log lines, without evaluations."""
 
     def __init__(self) -> None:
-        self._step = 0
-        self.start()
+        self.start(0)
 
-    def start(self) -> None:
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: Any, **kwargs: Any) -> None:
+        self.start(state.global_step)  # a resumed run does not begin at 0
+
+    def start(self, step: int) -> None:
+        """Measure from now on, `step` optimizer steps being done."""
+        self._step = step
         self._since = time.perf_counter()
         self._padded = 0
         self._masks: list[Tensor] = []
@@ -187,7 +193,8 @@ class ThroughputMeter:
         self._masks.append(mask_BT.sum())  # stays on the device: no synchronisation a step
 
     def read(self, step: int, ranks: int) -> dict[str, float]:
-        """Figures since the last call: real tokens a second over all ranks (this rank's, times the ranks)."""
+        """Figures since the last call or `start`: real tokens a second over all ranks (this rank's, times the ranks),
+        padding as a share of all tokens, seconds an optimizer step, and GiB at the peak of a GPU's memory."""
         seconds = max(time.perf_counter() - self._since, 1e-9)
         real = int(torch.stack(self._masks).sum()) if self._masks else 0
         figures = {
@@ -197,8 +204,7 @@ class ThroughputMeter:
         }
         if torch.cuda.is_available():
             figures["device_memory_gib"] = torch.cuda.max_memory_allocated() / 2**30
-        self._step = step
-        self.start()
+        self.start(step)
         return figures
 
 

@@ -11,6 +11,7 @@ import torch
 from transformers import PreTrainedTokenizerBase, TrainerCallback, set_seed
 
 from detox.classifier.batching import TokenisedRows
+from detox.classifier.engine import window_length
 from detox.classifier.losses import build_loss
 from detox.classifier.metrics import classification_metrics, regression_metrics
 from detox.classifier.settings import TrainClassifierConfig
@@ -43,10 +44,14 @@ def train_one_rank(
 
     Returns:
         `steps`, `best_step`, `best_metric`.
+
+    Raises:
+        ValueError: `model.max_length` beyond what model and tokenizer read.
     """
     torch.set_num_threads(config.scaling.threads_per_worker)
     set_seed(config.run.seed)
     loaded = load_for_training(config, data)
+    window_length(loaded.model.config, config.model.max_length, loaded.tokenizer)
     parts = [labelled_rows(data.part(name), loaded.tokenizer, config) for name in ("train", "validation")]
     return train(
         config,
@@ -69,8 +74,8 @@ def check_config(config: TrainClassifierConfig, labels: Sequence[str]) -> None:
         labels: of the data to come.
 
     Raises:
-        ValueError: no label, or several for a regressor; a model name that leads nowhere; a submission that the labels
-            or the file do not allow.
+        ValueError: no label, or several for a regressor; a model name that leads nowhere; more tokens a comment than
+            that model reads; a submission that the labels or the file do not allow.
         FileNotFoundError: no file to write a submission for.
     """
     if not labels:
@@ -81,7 +86,7 @@ def check_config(config: TrainClassifierConfig, labels: Sequence[str]) -> None:
         )
     if config.submission:
         check_submission(labels, Path(config.submission))
-    check_available(config.model.name)
+    window_length(check_available(config.model.name), config.model.max_length)
 
 
 def check_trainable(config: TrainClassifierConfig, data: PreparedData) -> None:
@@ -143,11 +148,10 @@ def labelled_rows(part: Part, tokenizer: PreTrainedTokenizerBase, config: TrainC
 
 def tokenise(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, max_length: int) -> TokenisedRows:
     """Token ids with special tokens, each text cut at `max_length`."""
-    rows: list[list[int]] = []
-    for first in range(0, len(texts), TOKENISE_AT_ONCE):
-        chunk = list(texts[first : first + TOKENISE_AT_ONCE])
-        rows += tokenizer(chunk, truncation=True, max_length=max_length)["input_ids"]
-    return TokenisedRows.of(rows)
+    chunks = (list(texts[first : first + TOKENISE_AT_ONCE]) for first in range(0, len(texts), TOKENISE_AT_ONCE))
+    return TokenisedRows.join(
+        TokenisedRows.of(tokenizer(chunk, truncation=True, max_length=max_length)["input_ids"]) for chunk in chunks
+    )
 
 
 def _pad_id(tokenizer: PreTrainedTokenizerBase) -> int:

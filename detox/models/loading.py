@@ -115,19 +115,19 @@ def local_folder(name: str) -> Path | None:
     return found
 
 
-def check_available(name: str) -> None:
-    """Refuse a name that leads to no model, at the price of its config file.
+def check_available(name: str) -> PretrainedConfig:
+    """Refuse a name that leads to no model, at the price of its config file, which is returned.
 
     Raises:
         ModelUnavailableError: no such model, no access to it, or the hub cannot be reached.
         ValueError: a `tiny/…` architecture that there is not.
     """
     if name.startswith("tiny/"):
-        tiny.architecture(name.removeprefix("tiny/"))
-        return
+        architecture = name.removeprefix("tiny/")
+        return tiny.build_config(architecture, tiny.build_tokenizer(architecture))
     location = locate(name)
     with _explained(location):
-        AutoConfig.from_pretrained(location.source, revision=location.revision)
+        return AutoConfig.from_pretrained(location.source, revision=location.revision)
 
 
 def load_sequence_classifier(

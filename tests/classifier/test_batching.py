@@ -25,6 +25,17 @@ lengths_of = st.lists(st.integers(2, 256), min_size=1, max_size=200).map(np.arra
 settings_of = st.sampled_from([ROWS, TOKENS])
 
 
+def test_joined_parts_are_the_rows_of_the_whole() -> None:
+    rows = [[1, 2], [], [3], [4, 5, 6]]
+    whole = TokenisedRows.of(rows)
+    for cut in range(len(rows) + 1):
+        joined = TokenisedRows.join([TokenisedRows.of(rows[:cut]), TokenisedRows.of(rows[cut:])])
+        np.testing.assert_array_equal(joined.ids, whole.ids)
+        np.testing.assert_array_equal(joined.offsets, whole.offsets)
+        assert (joined.ids.dtype, joined.offsets.dtype) == (np.int32, np.int64)
+    assert len(TokenisedRows.join([])) == 0
+
+
 @settings(max_examples=60, deadline=None)
 @given(lengths=lengths_of, batch=settings_of, epoch=st.integers(0, 5))
 def test_every_row_once_and_the_same_number_of_steps_each_epoch(lengths, batch, epoch) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from transformers import pipeline
 
 from detox.classifier import engine as engine_module
-from detox.classifier.engine import Engine
+from detox.classifier.engine import Engine, window_length
 from detox.models import tiny
 
 WORDS = ["you", "are", "an", "idiot", "thank", "the", "page", "stupid", "2019", "é", "猫"]
@@ -112,3 +112,14 @@ def test_bfloat16_is_close_to_float32() -> None:
 def test_a_window_must_fit_the_model_and_hold_something(max_length: int, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         Engine(*spread(), max_length=max_length)
+
+
+def test_the_window_length_is_known_from_the_config() -> None:
+    built = spread("roberta")  # 514 positions, the first two of them for padding
+    assert window_length(built.model.config, 0) == window_length(built.model.config, 512) == 512
+    with pytest.raises(ValueError, match=r"the model reads 512 tokens, and max_length asks for 513: .*max-length 512"):
+        window_length(built.model.config, 513)
+    relative = spread("deberta-v2")
+    assert window_length(relative.model.config, 2048) == 2048
+    with pytest.raises(ValueError, match="the model reads 512 tokens"):  # its tokenizer says so
+        window_length(relative.model.config, 2048, relative.tokenizer)

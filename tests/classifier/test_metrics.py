@@ -119,13 +119,22 @@ def test_regression_by_hand() -> None:
     assert figures == pytest.approx(by_label | {"rows/toxicity": 4.0, "labels_in_macro": 1.0}, rel=1e-5)
 
 
-def test_a_constant_target_is_named_and_left_out_of_the_macro() -> None:
+def test_a_constant_target_is_named_and_has_errors_only() -> None:
     targets_NL = np.concatenate([TARGETS_N1, np.full((4, 1), 0.5, np.float32)], axis=1)
     figures = regression_metrics(np.repeat(PROBABILITIES_N1, 2, axis=1), targets_NL, ["varied", "flat"])
     assert figures["constant/flat"] == 1.0
-    assert "r2/flat" not in figures
+    assert not {"r2/flat", "spearman/flat"} & set(figures)
     assert figures["mse/flat"] == pytest.approx((0.16 + 0.01) / 2)
-    assert figures["mse/macro"] == figures["mse/varied"]
+    assert figures["mse/macro"] == pytest.approx((figures["mse/varied"] + figures["mse/flat"]) / 2)
+    assert figures["r2/macro"] == figures["r2/varied"]
+
+
+def test_equal_predictions_have_all_figures_but_an_order() -> None:
+    """All 0.5 against 1 0 1 0: MSE 1/4, MAE 1/2; as good as the targets' mean, so R² is 0."""
+    figures = regression_metrics(np.full((4, 1), 0.5, np.float32), TARGETS_N1, ["toxicity"])
+    by_label = {f"{name}/{part}": value for name, value in (("mse", 0.25), ("mae", 0.5), ("r2", 0.0))
+                for part in ("toxicity", "macro")}  # fmt: skip
+    assert figures == by_label | {"rows/toxicity": 4.0, "labels_in_macro": 1.0}
 
 
 def test_confusion_by_hand() -> None:

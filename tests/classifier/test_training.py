@@ -1,15 +1,20 @@
 """Training on one rank, in this process: the global mean, resuming bit-equal, early stopping, refusals."""
 
+import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import TrainerCallback
 
+from detox.classifier import training, worker
 from detox.classifier.batching import TokenisedRows
 from detox.classifier.settings import TrainClassifierConfig
 from detox.classifier.training import LabelledRows, ThroughputMeter, predict_logits, resolve_precision, train
+from detox.classifier.worker import check_config, tokenise
 from detox.models import tiny
 from detox.runs.config import override
 from rayjobs.train_classifier import minilm
@@ -39,7 +44,13 @@ def rows(count: int = 120) -> tuple[list[str], LabelledRows]:
     return texts, LabelledRows(TokenisedRows.of(tokenizer(texts)["input_ids"]), toxic.astype(np.float32)[:, None])
 
 
-def trained(config: TrainClassifierConfig, scratch: Path, resume_from: Path | None = None, dropout: float = 0.1):
+def trained(
+    config: TrainClassifierConfig,
+    scratch: Path,
+    resume_from: Path | None = None,
+    dropout: float = 0.1,
+    callbacks: Sequence[TrainerCallback] = (),
+):
     texts, part = rows()
     torch.set_num_threads(1)
     torch.manual_seed(config.run.seed)
@@ -47,7 +58,7 @@ def trained(config: TrainClassifierConfig, scratch: Path, resume_from: Path | No
         "bert", texts, head="sequence_classification", num_labels=1, seed=1,
         hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout,
     )  # fmt: skip
-    outcome = train(config, built.model, ["toxic"], part, part, 0, scratch, resume_from=resume_from)
+    outcome = train(config, built.model, ["toxic"], part, part, 0, scratch, callbacks, resume_from)
     return outcome, built.model
 
 
@@ -68,13 +79,26 @@ def test_micro_batches_add_up_to_the_global_batch(tmp_path) -> None:
     assert torch.allclose(weights(whole), weights(parts), atol=2e-4)
 
 
-@pytest.mark.parametrize("stop_at", [8, 12])
-def test_resuming_ends_with_the_same_weights(tmp_path, stop_at: int) -> None:
-    """Bit-equal with dropout on, from the end of an epoch (8 steps) and from the middle of one."""
-    config = override(CONFIG, {"checkpoints.every_steps": 4})
-    _, uninterrupted = trained(config, tmp_path / "a")
+BY_TOKENS = {"batch.by": "tokens", "batch.size": 200, "batch.per_forward": 512}
+
+
+@pytest.mark.parametrize(("stop_at", "batch"), [(8, {}), (12, {}), (12, BY_TOKENS)])
+def test_resuming_ends_with_the_same_weights(tmp_path, stop_at: int, batch: dict[str, object]) -> None:
+    """Bit-equal with dropout on, from the end of an epoch (8 steps of rows) and from the middle of one (9 of tokens,
+    not each with as many rows)."""
+    config = override(CONFIG, {"checkpoints.every_steps": 4} | batch)
+    outcome, uninterrupted = trained(config, tmp_path / "a")
+    assert outcome["steps"] == (27 if batch else 24)
     _, resumed = trained(config, tmp_path / "b", resume_from=tmp_path / "a" / f"checkpoint-{stop_at}")
     assert torch.equal(weights(uninterrupted), weights(resumed))
+
+
+def test_gradient_checkpointing_changes_memory_only(tmp_path) -> None:
+    """Activations are computed again, under the same dropout."""
+    short = {"optimiser.max_steps": 4}
+    _, plain = trained(override(CONFIG, short), tmp_path / "a")
+    _, again = trained(override(CONFIG, short | {"model.gradient_checkpointing": True}), tmp_path / "b")
+    assert torch.allclose(weights(plain), weights(again), atol=1e-6)
 
 
 def test_it_learns_and_the_best_checkpoint_is_named(tmp_path) -> None:
@@ -95,6 +119,24 @@ def test_early_stopping_stays_stopped_after_a_resume(tmp_path) -> None:
     assert not list((tmp_path / "b").glob("checkpoint-*"))
 
 
+def test_patience_counts_on_after_a_resume(tmp_path) -> None:
+    """The run has waited one evaluation of two when it is cut off, and stops at the step it would have stopped at."""
+    config = override(CONFIG, {"stopping.patience": 2, "optimiser.lr": 1e-12, "optimiser.epochs": 9})
+    outcome, uninterrupted = trained(config, tmp_path / "a")
+    again, resumed = trained(config, tmp_path / "b", resume_from=tmp_path / "a" / "checkpoint-16")
+    assert again == outcome
+    assert again["steps"] == 24
+    assert torch.equal(weights(uninterrupted), weights(resumed))
+
+
+def test_a_regressor_of_equal_predictions_trains_on(tmp_path, monkeypatch) -> None:
+    """They have no rank correlation, so no evaluation is the best, and none improves."""
+    monkeypatch.setattr(training, "predict_logits", lambda model, tokens, *_: np.zeros((len(tokens), 1), np.float32))
+    changes = {"task": "regression", "stopping.metric": "spearman/macro", "stopping.patience": 2}
+    outcome, _ = trained(override(CONFIG, changes | {"optimiser.epochs": 9}), tmp_path)
+    assert outcome["steps"] == 24
+
+
 def test_logits_come_back_in_row_order(tmp_path) -> None:
     texts, part = rows()
     model = tiny.build("bert", texts, head="sequence_classification", num_labels=1, seed=1).model
@@ -110,6 +152,30 @@ def test_throughput_counts_real_tokens_of_all_ranks() -> None:
     figures = meter.read(step=1, ranks=2)
     assert figures["padding"] == 0.5
     assert figures["tokens_per_second"] * figures["step_seconds"] == pytest.approx(8)
+
+
+class Times(TrainerCallback):
+    """Makes each step 20 ms longer, and keeps the logged `step_seconds`, by step."""
+
+    def __init__(self) -> None:
+        self.logged: dict[int, float] = {}
+
+    def on_log(self, args, state, control, logs, **kwargs) -> None:
+        if "step_seconds" in logs:
+            self.logged[state.global_step] = logs["step_seconds"]
+
+    def on_step_begin(self, args, state, control, **kwargs) -> None:
+        time.sleep(0.02)
+
+
+def test_step_time_is_that_of_the_steps_since_an_evaluation_or_a_resume(tmp_path) -> None:
+    """Each step sleeps 20 ms. Log lines at steps 6 and 12, evaluations at 4, 8 and 12: the line at step 6 covers two
+    steps, that at 12 four, and, resumed from step 8, four as well."""
+    config = override(CONFIG, {"checkpoints.every_steps": 4, "tracking.log_every": 6, "optimiser.max_steps": 12})
+    whole, resumed = Times(), Times()
+    trained(config, tmp_path / "a", callbacks=[whole])
+    trained(config, tmp_path / "b", resume_from=tmp_path / "a" / "checkpoint-8", callbacks=[resumed])
+    assert min(whole.logged[6], whole.logged[12], resumed.logged[12]) >= 0.02
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is there, so fp16 is allowed")
@@ -143,6 +209,25 @@ def test_the_head_learns_faster_where_told(tmp_path) -> None:
     )
     layer = "bert.encoder.layer.0.output.dense.weight"
     assert moved[layer, 100.0] == pytest.approx(moved[layer, 1.0], rel=0.01)
+
+
+def test_more_tokens_than_the_model_reads_are_refused_before_training(tmp_path) -> None:
+    tiny.write_checkpoint("bert", tmp_path)
+    for name in (str(tmp_path), "tiny/bert"):
+        check_config(override(minilm(), {"model.name": name, "model.max_length": 512}), ["toxic"])
+        with pytest.raises(ValueError, match=r"the model reads 512 tokens, .* 513: lower it .*--model.max-length 512"):
+            check_config(override(minilm(), {"model.name": name, "model.max_length": 513}), ["toxic"])
+
+
+def test_tokenising_in_chunks_changes_nothing(monkeypatch) -> None:
+    texts, _ = rows()
+    tokenizer = tiny.build_tokenizer("bert", texts)
+    expected = TokenisedRows.of(tokenizer(texts, truncation=True, max_length=12)["input_ids"])
+    monkeypatch.setattr(worker, "TOKENISE_AT_ONCE", 7)
+    found = tokenise(texts, tokenizer, 12)
+    np.testing.assert_array_equal(found.ids, expected.ids)
+    np.testing.assert_array_equal(found.offsets, expected.offsets)
+    assert found.lengths.max() == 12
 
 
 def test_one_learning_rate_under_zero() -> None:
