@@ -115,6 +115,15 @@ class Storage:
                 self.delete(name)
                 pafs.copy_files(str(folder), self._at(name), pafs.LocalFileSystem(), self.filesystem)
 
+    def add_files(self, folder: Path) -> None:
+        """Copy what lies below a local folder to here, beside what is there already; symbolic links are left out."""
+        with explained(self.uri):
+            for path in sorted(folder.rglob("*")):
+                if path.is_file() and not path.is_symlink():
+                    target = self.child(*path.relative_to(folder).parts)
+                    target.filesystem.create_dir(target.path.rsplit("/", 1)[0], recursive=True)
+                    pafs.copy_files(str(path), target.path, pafs.LocalFileSystem(), target.filesystem)
+
     def localise(self, scratch: Path) -> Path:
         """This folder on the local disk: itself where it is local, else a copy below `scratch`."""
         if self.is_local:

@@ -1,4 +1,8 @@
-"""Where a run's metrics go: always `metrics.jsonl`, and Weights & Biases or TensorBoard by config."""
+"""Where a run's metrics go: always `metrics.jsonl`, and Weights & Biases or TensorBoard by config.
+
+These two write to local folders, `wandb/` and `tensorboard/` of the run. Those of a run on an object store are written
+to a scratch folder and uploaded when the tracker is closed.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +10,10 @@ import json
 import math
 import netrc
 import os
+import tempfile
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from detox.runs.config import TrackingSettings
@@ -33,8 +39,10 @@ class Tracker:
     ) -> None:
         self._storage = run.storage
         self._lines = _kept_lines(run, resume_step)
-        self._wandb = _start_wandb(run, settings, config) if settings.wandb.project else None
-        self._tensorboard = _start_tensorboard(run) if settings.tensorboard else None
+        self._scratch = None if run.storage.is_local else tempfile.TemporaryDirectory(prefix="detox-tracking-")
+        folder = Path(self._scratch.name) if self._scratch else run.storage.local_path
+        self._wandb = _start_wandb(run.name, folder, settings, config) if settings.wandb.project else None
+        self._tensorboard = _start_tensorboard(folder) if settings.tensorboard else None
         self._flush()
 
     def log(self, event: str, step: int, values: Mapping[str, Any]) -> None:
@@ -58,6 +66,9 @@ class Tracker:
             self._wandb.finish()
         if self._tensorboard is not None:
             self._tensorboard.close()
+        if self._scratch is not None:
+            self._storage.add_files(Path(self._scratch.name))
+            self._scratch.cleanup()
 
     def _write(self, at_once: bool) -> None:
         if self._storage.is_local:
@@ -96,7 +107,7 @@ def _plain(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _start_wandb(run: RunDirectory, settings: TrackingSettings, config: Mapping[str, Any]) -> Any:
+def _start_wandb(name: str, folder: Path, settings: TrackingSettings, config: Mapping[str, Any]) -> Any:
     import wandb
 
     chosen = settings.wandb
@@ -105,12 +116,12 @@ def _start_wandb(run: RunDirectory, settings: TrackingSettings, config: Mapping[
         entity=chosen.entity or None,
         group=chosen.group or None,
         tags=list(chosen.tags),
-        name=run.name,
-        id=run.name,
+        name=name,
+        id=name,
         resume="allow",
         config=dict(config),
-        dir=str(run.storage.local_path) if run.storage.is_local else None,
-        mode="online" if _has_wandb_key() else "offline",
+        dir=str(folder),
+        mode=None if os.environ.get("WANDB_MODE") or _has_wandb_key() else "offline",  # None: as the user set it
         settings=wandb.Settings(console="off", silent=True),
     )
 
@@ -124,8 +135,7 @@ def _has_wandb_key() -> bool:
         return False
 
 
-def _start_tensorboard(run: RunDirectory) -> Any:
+def _start_tensorboard(folder: Path) -> Any:
     from torch.utils.tensorboard import SummaryWriter
 
-    folder = run.storage.child("tensorboard")
-    return SummaryWriter(log_dir=folder.path if run.storage.is_local else folder.uri)
+    return SummaryWriter(log_dir=str(folder / "tensorboard"))

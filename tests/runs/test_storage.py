@@ -36,6 +36,18 @@ def test_upload_and_localise(storage: Storage, tmp_path) -> None:
     assert (local / "deep" / "x.bin").read_bytes() == b"\0\1"
 
 
+def test_added_files_stand_beside_those_that_are_there(storage: Storage, tmp_path) -> None:
+    (tmp_path / "made" / "deep").mkdir(parents=True)
+    (tmp_path / "made" / "deep" / "new.txt").write_text("new")
+    (tmp_path / "made" / "link").symlink_to("deep")
+    added = storage.child("added")
+    added.child("deep").write_text("old.txt", "old")
+    added.add_files(tmp_path / "made")
+    assert added.names() == ["deep"]
+    assert added.child("deep").names() == ["new.txt", "old.txt"]
+    assert added.child("deep").read_text("new.txt") == "new"
+
+
 def test_delete_and_absent(storage: Storage) -> None:
     storage.write_text("x", "1")
     storage.delete("x")

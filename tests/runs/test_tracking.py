@@ -1,6 +1,9 @@
 """metrics.jsonl is always written, survives a kill, and a resumed run overwrites what it repeats."""
 
 import json
+from typing import Any
+
+import pytest
 
 from detox.runs.config import TrackingSettings, WandbSettings
 from detox.runs.rundir import RunDirectory
@@ -43,6 +46,7 @@ def test_an_object_store_is_rewritten_at_validations_and_at_the_end(bucket, tmp_
 
 def test_wandb_without_a_key_goes_offline(tmp_path, monkeypatch) -> None:
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.delenv("WANDB_MODE", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     run = RunDirectory(Storage(tmp_path / "r"))
     run.storage.make()
@@ -59,3 +63,45 @@ def test_tensorboard_by_config(tmp_path) -> None:
     tracker.close()
     assert list((tmp_path / "tensorboard").glob("events.*"))
     assert json.loads((tmp_path / "metrics.jsonl").read_text())["loss"] == 1.0
+
+
+def test_tensorboard_and_wandb_of_a_run_on_an_object_store(bucket, tmp_path, monkeypatch) -> None:
+    """Written aside and uploaded, beside what the run wrote before it was resumed; nothing stays here."""
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    for name in ("home", "scratch", "work"):
+        (tmp_path / name).mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "scratch"))
+    monkeypatch.chdir(tmp_path / "work")
+    run = RunDirectory(Storage(bucket.format(tmp_path.name)))
+    run.storage.child("tensorboard").write_text("events.before", "")
+    tracker = Tracker(run, TrackingSettings(tensorboard=True, wandb=WandbSettings(project="p")), {"lr": 0.1})
+    tracker.log("train", 1, {"loss": 1.0})
+    tracker.close()
+    before, written = run.storage.child("tensorboard").names()
+    assert before == "events.before"
+    assert written.startswith("events.out.tfevents")
+    (offline,) = [name for name in run.storage.child("wandb").names() if name.startswith("offline-run-")]
+    assert any(name.endswith(".wandb") for name in run.storage.child("wandb", offline).names())
+    assert not list((tmp_path / "work").iterdir())
+    assert not list((tmp_path / "scratch").glob("detox-tracking-*"))
+
+
+@pytest.mark.parametrize(
+    ("variables", "mode"),
+    [({}, "offline"), ({"WANDB_API_KEY": "k"}, None), ({"WANDB_API_KEY": "k", "WANDB_MODE": "offline"}, None)],
+)
+def test_wandb_is_put_offline_only_where_there_is_no_key_and_no_mode(
+    tmp_path, monkeypatch, variables: dict[str, str], mode: str | None
+) -> None:
+    """A mode that is passed would win over the user's WANDB_MODE."""
+    for name in ("WANDB_API_KEY", "WANDB_MODE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    passed: dict[str, Any] = {}
+    monkeypatch.setattr("wandb.init", lambda **settings: passed.update(settings))
+    Tracker(RunDirectory(Storage(tmp_path)), TrackingSettings(wandb=WandbSettings(project="p")), {})
+    assert passed["mode"] == mode
