@@ -10,8 +10,9 @@ from __future__ import annotations
 import json
 import math
 import os
+import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
+from pyarrow import fs as pafs
 
 from detox.classifier.corpus_reading import is_json_text
 from detox.data.formats import COMPRESSIONS, arrow_records, format_of
@@ -57,27 +59,32 @@ def output_file(
 ) -> Iterator[Write]:
     """`write(table)` appends to the file, which appears when the block ends without an error.
 
+    A local file is made under a temporary name beside its own. A remote one is made in the folder for temporary files
+    (`TMPDIR`), which needs room for it, and copied: an object store takes a stream for whole whenever it is closed.
+
     Args:
         output: path or URI; its ending names the format.
         schema: of the tables that will be written.
         scores: float32 columns, written with the digits that tell one float32 from another.
-        before_move: called with the size in bytes: of a local file just before it takes its name, of a remote one,
-            which appears when it is closed, just after.
+        before_move: called with the size in bytes just before the whole file takes its name.
     """
     place = Storage(output)
-    making = f"{place.path}.{os.getpid()}.part" if place.is_local else place.path
-    try:
+    with ExitStack() as stack:
+        if place.is_local:
+            making = Path(f"{place.path}.{os.getpid()}.part")
+        else:
+            making = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="detox-output-"))) / "part"
+        stack.callback(making.unlink, missing_ok=True)
         with (
-            place.filesystem.open_output_stream(making, compression=COMPRESSIONS.get(_ending(output).suffix)) as file,
+            pa.output_stream(making, compression=COMPRESSIONS.get(_ending(output).suffix)) as file,
             _writer(format_of(_ending(output)), file, schema, scores) as write,
         ):
             yield write
-        before_move(place.filesystem.get_file_info(making).size)
+        before_move(making.stat().st_size)
         if place.is_local:
             os.replace(making, place.path)
-    finally:
-        if place.is_local:
-            Path(making).unlink(missing_ok=True)
+        else:
+            pafs.copy_files(str(making), place.path, pafs.LocalFileSystem(), place.filesystem)
 
 
 def _ending(output: str) -> Path:

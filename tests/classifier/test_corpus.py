@@ -197,6 +197,37 @@ def test_an_output_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("*out*"))
 
 
+@pytest.mark.parametrize("ending", ["parquet", "csv", "jsonl.gz"])
+def test_a_remote_output_appears_whole_or_not_at_all(
+    bucket: str, tmp_path: Path, ending: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second shard is not there at first. When it is, the size is known before the output takes its name, so that
+    a process killed in between finds no output, or its own."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    pq.write_table(pa.table({"text": ["a", "b", "c", "d"]}), tmp_path / "in.parquet")
+    run, scorer, folder = Storage(tmp_path / "run"), LengthScorer(), Storage(bucket.format(tmp_path.name))
+    plan = corpus.stage(open_corpus(str(tmp_path / "in.parquet"), "text"), run, "text", scorer.labels, 2, {})
+    corpus.score_shard(run, plan, scorer, 0)
+    output, there, sizes = bucket.format(f"{tmp_path.name}/out.{ending}"), [], []
+    check_output(output)
+    with pytest.raises(FileNotFoundError):
+        corpus.assemble(run, plan, output, lambda _: None)
+    assert folder.names() == []
+    corpus.score_shard(run, plan, scorer, 1)
+
+    def before_move(size: int) -> None:
+        there.extend(folder.names())
+        sizes.append(size)
+
+    assert corpus.assemble(run, plan, output, before_move).rows == 4
+    assert (there, folder.names()) == ([], [f"out.{ending}"])
+    written = Storage(output)
+    assert sizes == [written.filesystem.get_file_info(written.path).size]
+    with written.filesystem.open_input_stream(written.path) as stream:
+        assert b"text" in stream.read()
+    assert not list(tmp_path.glob("detox-output-*"))
+
+
 def test_names_of_score_columns() -> None:
     assert score_columns(["toxic", "insult"], ["text", "id"]) == {"toxic": "toxic", "insult": "insult"}
     assert score_columns(["toxic", "insult"], ["text", "toxic"]) == {"toxic": "score_toxic", "insult": "insult"}
