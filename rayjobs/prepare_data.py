@@ -69,6 +69,7 @@ def run(config: PrepareDataConfig, recipe: str) -> dict[str, Any]:
     from pathlib import Path
 
     from detox.data.reading import read
+    from detox.governance.manifest import ensure_key
     from detox.runs.rundir import lease, open_run
     from detox.runs.storage import Storage
     from rayjobs.ray_glue.data import RayMap, prepared_stage
@@ -76,6 +77,7 @@ def run(config: PrepareDataConfig, recipe: str) -> dict[str, Any]:
 
     check_paths(config)
     read(config.data)  # what is wrong with the sources is said before the run takes its name and Ray starts
+    ensure_key()
     directory = open_run(config, JOB, recipe)
     if directory.is_complete:
         print(f"already complete: {directory.uri}/report.html")

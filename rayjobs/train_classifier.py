@@ -132,13 +132,14 @@ def run(config: TrainClassifierConfig, recipe: str) -> dict[str, Any]:
     """
     from detox.classifier.finish import finish
     from detox.classifier.worker import check_config
-    from detox.governance.manifest import MANIFEST, sign
+    from detox.governance.manifest import MANIFEST, ensure_key, sign
     from detox.runs.rundir import lease, open_run
     from rayjobs.ray_glue.launch import check_paths, connect, on_one_node
 
     check_paths(config)
     check_local_without_workers(config)
     check_config(config, data_labels(config))
+    ensure_key()
     directory = open_run(config, JOB, recipe)
     if directory.is_complete:
         print(f"already complete: {directory.uri}/report.html")

@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from detox.governance.manifest import TRUSTED_KEYS, trusted_keys
 from detox.runs.config import JobConfig, ScalingSettings
 from detox.runs.storage import Storage
 
@@ -97,7 +98,8 @@ def check_room(scaling: ScalingSettings, resources: Mapping[str, float]) -> None
 
 
 def _runtime_env() -> dict[str, Any]:
-    environment: dict[str, Any] = {"env_vars": {**WORKER_ENVIRONMENT, **CONTROLLER_ENVIRONMENT}}
+    trusted = {TRUSTED_KEYS: ",".join(trusted_keys())}  # a worker's own home has other keys
+    environment: dict[str, Any] = {"env_vars": {**WORKER_ENVIRONMENT, **CONTROLLER_ENVIRONMENT, **trusted}}
     if os.environ.get("RAY_ADDRESS") and not in_submitted_job():
         root = Path(__file__).resolve().parents[2]
         environment["py_modules"] = [str(root / name) for name in ("detox", "rayjobs")]
