@@ -24,7 +24,7 @@ from detox.classifier.engine import Engine
 from detox.classifier.evaluation import ClassifierEvaluation
 from detox.classifier.examples import to_explain
 from detox.classifier.explain import explain
-from detox.classifier.model_scorers import ARTIFACT, TransformerScorer, load_artifact
+from detox.classifier.model_scorers import ARTIFACT, TransformerScorer, load_artifact, model_parent
 from detox.classifier.report import Explained, RunFacts, classifier_report
 from detox.classifier.settings import TrainClassifierConfig
 from detox.classifier.submission import write_submission
@@ -35,6 +35,7 @@ from detox.data.prepared import Part, PreparedData
 from detox.governance.manifest import describe
 from detox.models.loading import LoadedModel
 from detox.runs.config import digest, identity
+from detox.runs.environment import with_worker
 from detox.runs.rundir import RunDirectory
 from detox.runs.storage import Storage
 from detox.runs.tracking import read_metrics
@@ -52,12 +53,17 @@ def finish(
 
     Returns:
         the description of the artifact for its manifest, which the caller signs: a worker node has another key.
+
+    Raises:
+        ManifestError: the base model has a manifest that does not hold here.
     """
     run = RunDirectory(Storage(run_uri))
+    run.write_json("environment.json", with_worker(run.read_json("environment.json")))
     with tempfile.TemporaryDirectory(prefix="detox-finish-") as scratch:
         folder = Path(scratch)
         data = PreparedData.open(Storage(data_uri).localise(folder))
         base = load_for_training(config, data)
+        parent = model_parent(base.name, base.revision, config.run.seed)
         checkpoint = Storage(checkpoint_uri).localise(folder)
         model = AutoModelForSequenceClassification.from_pretrained(checkpoint)
         baseline = _baseline(config, data) if config.baseline else None
@@ -69,7 +75,7 @@ def finish(
             {"run": run.name, "job": "train_classifier", "config_sha256": digest(identity(config))},
             parents=[
                 {"name": "data", "digest": data.digest, "classification": data.facts["classification"]},
-                {"name": base.name, "digest": base.revision, "classification": "open"},
+                parent,
             ],
         )
         run.storage.upload(artifact, "artifact")
@@ -161,7 +167,7 @@ def run_facts(
         name=run.name,
         command=f"python -m rayjobs.train_classifier {shlex.join(environment['argv'][1:]) or recipe}",
         config=config.model_dump(mode="json"),
-        environment=environment,
+        environment=environment | environment.get("worker", {}),
         dataset=data.facts,
         events=read_metrics(run),
         masked_words=baseline.telling_words() if baseline else (),

@@ -1,4 +1,5 @@
-"""Scorers over a neural model: a run of ours, or any sequence classifier in Hugging Face layout.
+"""Scorers over a neural model: a run of ours, or any sequence classifier in Hugging Face layout; and what such a model
+passes on to what is trained from it.
 
 Shapes: N texts, L labels.
 """
@@ -15,9 +16,10 @@ import numpy as np
 from detox.classifier.engine import CHUNK, Activation, Engine
 from detox.classifier.scorer import Scores
 from detox.data.settings import CleaningSettings
-from detox.governance.manifest import MANIFEST, verify_manifest
+from detox.governance.manifest import MANIFEST, file_digests, verify_manifest
+from detox.models.embedded import MINILM_SHA256
 from detox.models.loading import Dtype, LoadedModel, load_sequence_classifier, local_folder
-from detox.runs.config import validated
+from detox.runs.config import digest, validated
 
 ARTIFACT = "detox.json"
 """What an artifact of ours carries beside the Hugging Face files: labels, thresholds, cleaning, window length."""
@@ -84,10 +86,7 @@ def load_artifact(folder: Path, *, device: str = "", dtype: str = "float32") -> 
     """
     from detox.data.cleaning import clean_text  # ftfy and lingua, which other scorers do without
 
-    for signed in (folder, folder.parent):
-        if (signed / MANIFEST).is_file():
-            verify_manifest(signed)
-            break
+    _verified(folder)
     facts = json.loads((folder / ARTIFACT).read_text(encoding="utf-8"))
     if facts["kind"] != "classifier":
         raise ValueError(f"{folder} is a {facts['kind']}, and scoring needs a classifier: name another run")
@@ -99,6 +98,43 @@ def load_artifact(folder: Path, *, device: str = "", dtype: str = "float32") -> 
         thresholds=facts["thresholds"],
         clean=lambda text: clean_text(text, settings),
     )
+
+
+def model_parent(name: str, revision: str = "", seed: int = 0) -> dict[str, str]:
+    """How a base model stands among the parents of a manifest: `name`, `digest`, `classification`.
+
+    The digest is the commit of a hub model, that of the weights of `embedded/minilm`, and that of its files for a
+    folder; the weights of `tiny/…` follow from its name, the seed and the data. A folder has the class of its manifest,
+    any other model is open.
+
+    Args:
+        name: as `load_sequence_classifier` takes it.
+        revision: commit of a hub model; empty for any other.
+        seed: of the weights of a `tiny/…` model.
+
+    Raises:
+        ValueError: a folder that holds no model, or beside whose model lies a manifest that does not hold.
+    """
+    manifest: Mapping[str, Any] = {}
+    if revision:
+        found = revision
+    elif name == "embedded/minilm":
+        found = MINILM_SHA256
+    elif name.startswith("tiny/") or (folder := local_folder(name)) is None:
+        found = digest({"name": name, "seed": seed})
+    else:
+        manifest = _verified(folder)
+        found = digest(file_digests(folder))
+    return {"name": name, "digest": found, "classification": manifest.get("classification", "open")}
+
+
+def _verified(folder: Path) -> dict[str, Any]:
+    """The manifest in an artifact's folder, or in the run directory above it, once it holds; empty where there is
+    none."""
+    for signed in (folder, folder.parent):
+        if (signed / MANIFEST).is_file():
+            return verify_manifest(signed)
+    return {}
 
 
 def hub_scorer(loaded: LoadedModel, *, device: str = "") -> TransformerScorer:

@@ -6,6 +6,7 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -18,18 +19,33 @@ PACKAGES = (
 
 def environment() -> dict[str, Any]:
     """Versions, commit and hardware as plain JSON values."""
+    return {
+        "python": platform.python_version(),
+        "packages": {name: version for name in PACKAGES if (version := _version(name))},
+        "git": git_state(),
+        **hardware(),
+        "argv": [Path(sys.argv[0]).name, *sys.argv[1:]],
+    }
+
+
+def hardware() -> dict[str, Any]:
+    """What this process sees of its machine, as plain JSON values."""
     import torch
 
     return {
-        "python": platform.python_version(),
         "platform": platform.platform(),
-        "packages": {name: version for name in PACKAGES if (version := _version(name))},
-        "git": git_state(),
         "cpus": os.cpu_count(),
         "cpu_bf16": torch.cpu._is_avx512_bf16_supported() if hasattr(torch.cpu, "_is_avx512_bf16_supported") else None,
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
-        "argv": [Path(sys.argv[0]).name, *sys.argv[1:]],
     }
+
+
+def with_worker(driver: Mapping[str, Any]) -> dict[str, Any]:
+    """The driver's environment, with this process's hardware as `worker` where it differs: on a cluster the driver has
+    another machine than the workers."""
+    here = hardware()
+    known = {key: value for key, value in driver.items() if key != "worker"}
+    return known if here.items() <= known.items() else known | {"worker": here}
 
 
 def git_state() -> dict[str, Any]:

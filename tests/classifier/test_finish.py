@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,9 +23,10 @@ from detox.classifier.worker import load_for_training
 from detox.data.prepare import prepare
 from detox.data.prepared import PreparedData
 from detox.data.settings import CleaningSettings, DataSettings
-from detox.governance.manifest import file_digests, verify_manifest
+from detox.governance.manifest import file_digests, verify_manifest, write_manifest
 from detox.models.loading import load_sequence_classifier
-from detox.runs.config import override
+from detox.runs.config import digest, override
+from detox.runs.environment import environment, hardware
 from rayjobs.train_classifier import minilm, run
 
 LABELS = ("toxic", "insult")
@@ -221,6 +223,33 @@ def test_the_command_in_the_report_is_the_one_that_was_typed(
     assert "python -m rayjobs.train_classifier minilm --run.name &#39;two words&#39;" in page
     assert "There is no comparison: no baseline was trained." in page
     assert not (tmp_path / "two words" / "baseline").exists()
+
+
+def test_what_is_trained_from_a_research_only_run_is_research_only(
+    config: TrainClassifierConfig, finished: Path, tmp_path: Path
+) -> None:
+    base = tmp_path / "base"
+    shutil.copytree(finished / "artifact", base / "artifact")
+    write_manifest(base / "artifact", {}, classification="research-only")
+    changes = {"model.name": str(base), "run.storage": str(tmp_path), "baseline": False, "optimiser.max_steps": 1}
+    run(override(config, changes), "minilm")
+    manifest = verify_manifest(tmp_path / "losing" / "artifact")
+    assert manifest["classification"] == "research-only"
+    expected = {"name": str(base), "digest": digest(file_digests(base / "artifact")), "classification": "research-only"}
+    assert expected in manifest["parents"]
+
+
+def test_a_worker_on_another_machine_than_the_driver_is_recorded_and_shown(
+    config: TrainClassifierConfig, finished: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert "worker" not in read(finished / "environment.json")
+    monkeypatch.setattr("detox.runs.rundir.environment", lambda: environment() | {"platform": "driver-1", "cpus": 999})
+    run(override(config, {"run.storage": str(tmp_path), "baseline": False, "optimiser.max_steps": 1}), "minilm")
+    noted = read(tmp_path / "losing" / "environment.json")
+    assert (noted["cpus"], noted["worker"]) == (999, hardware())
+    page = (tmp_path / "losing" / "report.html").read_text(encoding="utf-8")
+    assert hardware()["platform"] in page
+    assert "driver-1" not in page
 
 
 def test_a_run_whose_end_failed_trains_no_further(

@@ -13,13 +13,15 @@ from detoxify import Detoxify
 
 from detox.classifier import model_scorers
 from detox.classifier.detoxify_scorer import load_detoxify
-from detox.classifier.model_scorers import TransformerScorer
+from detox.classifier.model_scorers import TransformerScorer, model_parent
 from detox.classifier.scorer import Scores, load_scorer
 from detox.classifier.tfidf import TfidfScorer
 from detox.data.settings import CleaningSettings
-from detox.governance.manifest import ManifestError, write_manifest
+from detox.governance.manifest import ManifestError, file_digests, write_manifest
 from detox.models import tiny
+from detox.models.embedded import MINILM_SHA256
 from detox.models.loading import load_sequence_classifier
+from detox.runs.config import digest
 
 TEXTS = ["you are an idiot", "thank you for the page", "", "stupid " * 40]
 
@@ -93,6 +95,33 @@ def test_a_manifest_must_hold(run: Path, keys: None) -> None:
         load_scorer(str(run))
 
 
+def test_a_run_passes_its_class_on(run: Path, keys: None) -> None:
+    """Whether its manifest lies in the artifact or in the run directory; and only a manifest that holds counts."""
+    files = digest(file_digests(run / "artifact"))
+    assert model_parent(str(run)) == {"name": str(run), "digest": files, "classification": "open"}
+    write_manifest(run / "artifact", {}, classification="research-only")
+    for name in (str(run), str(run / "artifact")):
+        assert model_parent(name) == {"name": name, "digest": files, "classification": "research-only"}
+    (run / "artifact" / "manifest.json").unlink()
+    write_manifest(run, {}, classification="restricted")
+    assert model_parent(str(run))["classification"] == "restricted"
+    (run / "artifact" / "detox.json").write_text("{}")
+    with pytest.raises(ManifestError, match="was changed after the manifest was signed"):
+        model_parent(str(run))
+
+
+def test_models_without_a_folder_of_their_own_are_open_and_have_digests() -> None:
+    minilm = {"name": "embedded/minilm", "digest": MINILM_SHA256, "classification": "open"}
+    assert model_parent("embedded/minilm") == minilm
+    assert model_parent("owner/name", "0123abc") == {
+        "name": "owner/name",
+        "digest": "0123abc",
+        "classification": "open",
+    }
+    digests = {model_parent(name, seed=seed)["digest"] for name in ("tiny/bert", "tiny/roberta") for seed in (1, 2)}
+    assert len(digests) == 4
+
+
 def test_another_kind_of_artifact(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="is a rewriter, and scoring needs a classifier"):
         load_scorer(str(write_run(tmp_path, kind="rewriter")))
@@ -127,8 +156,8 @@ def write_detoxify(folder: Path) -> Path:
     built.model.config.save_pretrained(folder)
     built.tokenizer.save_pretrained(folder)
     torch.save({"config": config, "state_dict": built.model.state_dict()}, folder / "new.ckpt")
-    digest = hashlib.sha256((folder / "new.ckpt").read_bytes()).hexdigest()
-    return (folder / "new.ckpt").rename(folder / f"toxic-{digest[:8]}.ckpt")
+    sha256 = hashlib.sha256((folder / "new.ckpt").read_bytes()).hexdigest()
+    return (folder / "new.ckpt").rename(folder / f"toxic-{sha256[:8]}.ckpt")
 
 
 def test_detoxify_scores_as_the_package_does(tmp_path: Path) -> None:
