@@ -18,7 +18,7 @@ import torch
 from captum.attr import IntegratedGradients
 
 from detox.classifier.alignment import Alignment
-from detox.classifier.engine import Engine
+from detox.classifier.engine import Activation, Engine
 from detox.classifier.explanation import Explanation, Method, merge_spans
 from detox.classifier.lexicon import UNSPACED
 from detox.classifier.model_scorers import TransformerScorer
@@ -49,9 +49,10 @@ def explain(
 
     Args:
         scorer: a neural scorer; its own cleaning is applied, and undone in the positions.
-        text: any text, also an empty one (no spans).
+        text: any text, also one without words (no spans).
         label: empty: the label with the highest score.
-        method: `integrated_gradients` (Sundararajan et al. 2017, on the word embeddings, against padding), `shap`
+        method: `integrated_gradients` (Sundararajan et al. 2017, of the label's log-odds, on the word embeddings,
+            against padding), `shap`
             (Lundberg and Lee 2017, a partition of the words, masked ones replaced), or `attention` (rollout, Abnar and
             Zuidema 2020: where the model looks, not what it concludes).
 
@@ -112,7 +113,9 @@ def _integrated_gradients(engine: Engine, window: Window, column: int) -> tuple[
     inputs_BTD = embedding(ids_BT).detach()
     padding_BTD = embedding(torch.where(special_T, ids_BT, engine.tokenizer.pad_token_id)).detach()
     method = IntegratedGradients(
-        lambda embeds, mask: engine.model(inputs_embeds=embeds, attention_mask=mask).logits[:, column]
+        lambda embeds, mask: log_odds(
+            engine.model(inputs_embeds=embeds, attention_mask=mask).logits, column, engine.activation
+        )
     )
     attributions_BTD, delta = method.attribute(
         inputs_BTD,
@@ -123,6 +126,15 @@ def _integrated_gradients(engine: Engine, window: Window, column: int) -> tuple[
         return_convergence_delta=True,
     )
     return _by_word(window, attributions_BTD.sum(-1)[0].tolist()), float(delta.item())
+
+
+def log_odds(logits_BL: torch.Tensor, column: int, activation: Activation) -> torch.Tensor:
+    """ln(p / (1 - p)) `[B]` of one label's probability: its logit, or, after a softmax, its logit less the logarithm
+    of the other labels' summed exponentials."""
+    if activation == "sigmoid":
+        return logits_BL[:, column]
+    others_BL = torch.cat([logits_BL[:, :column], logits_BL[:, column + 1 :]], dim=1)
+    return logits_BL[:, column] - others_BL.logsumexp(dim=1)
 
 
 def _attention(engine: Engine, window: Window, column: int) -> tuple[Weighted, float]:
@@ -155,6 +167,8 @@ def eager_attention(model: Any) -> Iterator[None]:
 
 def _shap(engine: Engine, window: Window, column: int) -> tuple[Weighted, float]:
     words = [span for span, _ in _by_word(window, [0.0] * len(window.ids))]
+    if not words:  # a lone zero-width joiner, say
+        return [], 0.0
     mask = engine.tokenizer.mask_token or "..."
     if len(words) == 1:  # nothing to partition
         present, absent = engine.probabilities([window.text, mask])[:, column].tolist()

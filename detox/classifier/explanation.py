@@ -12,7 +12,7 @@ from jinja2 import Environment
 Method = Literal["integrated_gradients", "shap", "attention"]
 
 UNITS: dict[str, str] = {
-    "integrated_gradients": "change of the logit against a text of padding",
+    "integrated_gradients": "change of the log-odds against a text of padding",
     "shap": "change of the probability against a masked text",
     "attention": "share of attention (never negative, the same for every label)",
 }
@@ -43,7 +43,7 @@ class Explanation:
     spans: tuple[Span, ...]
     """In rising order, without overlap. What lies between them has no weight."""
     delta: float = 0.0
-    """Integrated gradients: sum of the weights less the change of the logit; near 0 when the steps suffice."""
+    """Integrated gradients: sum of the weights less the change of the log-odds; near 0 when the steps suffice."""
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

@@ -6,12 +6,13 @@ import json
 import re
 from html.parser import HTMLParser
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
 
 from detox.classifier.engine import Engine
-from detox.classifier.explain import eager_attention, explain
+from detox.classifier.explain import eager_attention, explain, log_odds
 from detox.classifier.explanation import Explanation, Span, merge_spans
 from detox.classifier.model_scorers import TransformerScorer
 from detox.models import tiny
@@ -20,7 +21,7 @@ METHODS = ("integrated_gradients", "shap", "attention")
 FAMILIES = ("bert", "deberta-v2", "xlm-roberta", "gpt2")
 
 
-def scorer(name: str = "bert", **options: int) -> TransformerScorer:
+def scorer(name: str = "bert", **options: Any) -> TransformerScorer:
     built = tiny.build(name, head="sequence_classification", num_labels=2, initializer_range=0.2)
     return TransformerScorer(Engine(*built, **options), ["toxic", "insult"], clean=clean)
 
@@ -62,6 +63,24 @@ def test_integrated_gradients_are_complete(family: str) -> None:
     assert abs(explanation.delta) < 0.02 * abs(logits[0] - logits[1])
 
 
+def test_log_odds_of_both_activations() -> None:
+    """Softmax of 3 logits: p = e^z / sum, so p / (1 - p) = e^z over the sum of the other two. Sigmoid: the logit."""
+    logits_BL = torch.tensor([[1.0, -2.0, 0.5], [0.0, 0.0, 0.0]])
+    softmax_BL = torch.softmax(logits_BL, dim=-1)
+    for column in range(3):
+        odds_B = log_odds(logits_BL, column, "softmax")
+        assert torch.allclose(odds_B, torch.logit(softmax_BL[:, column]), atol=1e-6)
+        assert torch.equal(log_odds(logits_BL, column, "sigmoid"), logits_BL[:, column])
+
+
+def test_labels_that_exclude_each_other_share_their_words() -> None:
+    """Of two softmax labels one has the odds of the other upside down, so a word speaks for the one as much as against
+    the other. The bare logits need not: softmax does not see what shifts both."""
+    model = scorer(activation="softmax")
+    first, second = (explain(model, "you are an idiot", label) for label in model.labels)
+    assert [span.weight for span in first.spans] == pytest.approx([-span.weight for span in second.spans], abs=1e-5)
+
+
 @pytest.mark.parametrize("text", ["idiot", "you are an idiot"])
 def test_shap_values_are_complete(text: str) -> None:
     """They sum to p(text) - p(all words masked) (Lundberg and Lee 2017, local accuracy)."""
@@ -98,8 +117,8 @@ def test_a_long_text_is_explained_by_its_highest_window(method: str) -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("text", ["", "  \n"])
-def test_an_empty_text_has_no_spans(text: str, method: str) -> None:
+@pytest.mark.parametrize("text", ["", "  \n", "\u200d"])
+def test_a_text_without_words_has_no_spans(text: str, method: str) -> None:
     assert explain(scorer(), text, "toxic", method).spans == ()
 
 
