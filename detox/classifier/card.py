@@ -22,7 +22,7 @@ def model_card(
     base_model: str,
     base_revision: str = "",
     max_length: int,
-    languages: Sequence[str] = ("en",),
+    languages: Sequence[str] = (),
     licence: str = "other",
 ) -> str:
     """README.md of the artifact.
@@ -30,7 +30,7 @@ def model_card(
     Args:
         base_model: name of the model that was fine-tuned.
         base_revision: its commit on the hub; empty for a model that is not of the hub.
-        languages: ISO 639-1 codes of the training text.
+        languages: ISO 639-1 codes of the training text; empty: not stated.
         licence: of the trained weights, a hub identifier such as `mit`; it may not be freer than the base model's.
     """
     regression = evaluation.task == "regression"
@@ -99,7 +99,7 @@ def _front_matter(
         if f"{name}/macro" in figures
     ]
     data = ModelCardData(
-        language=list(languages),
+        language=list(languages) or None,
         license=licence,
         library_name="transformers",
         pipeline_tag="text-classification",

@@ -76,18 +76,26 @@ def score_columns(labels: Sequence[str], taken: Iterable[str]) -> dict[str, str]
 
 
 def facts_of(corpus: Corpus, model: str) -> dict[str, Any]:
-    """What determines the scores: names and SHA-256 of the input's files, in order, and of the model's."""
+    """What determines the scores: names and SHA-256 of the input's files, in order, and the model's files or commit."""
     return {"input": [[path.name, file_digest(path)] for path in corpus.files], "model": model_digests(model)}
 
 
 def model_digests(model: str) -> dict[str, str]:
-    """SHA-256 of each file of a local model; empty for a hub name, whose revision pins it, and for a URI."""
+    """SHA-256 of each file of a local model, or the `commit` that a hub name stands for today; empty for a URI, and
+    for what the package itself pins (`detoxify/…`, `tiny/…`, `embedded/…`).
+
+    Raises:
+        ValueError: a hub name that leads nowhere.
+    """
+    from detox.models.loading import commit_of  # transformers, which other scorers do without
+
     kind, _, folder = model.partition(":")
     place = Path(folder if kind in FOLDER_MODELS else model).expanduser()
     if place.is_file():
         return {place.name: file_digest(place)}
     if not place.is_dir():
-        return {}
+        pinned = "://" in model or model.startswith(("detoxify/", "tiny/", "embedded/"))
+        return {} if pinned else {"commit": commit_of(model)}
     return file_digests(place / "artifact" if (place / "artifact").is_dir() else place)
 
 

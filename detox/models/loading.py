@@ -7,6 +7,7 @@ recorded as `revision`.
 
 from __future__ import annotations
 
+import json
 import re
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -99,10 +100,15 @@ def local_folder(name: str) -> Path | None:
     """The model's folder of a run directory (its `artifact/`) or a Hugging Face layout; None where there is none.
 
     A remote URI (`s3://…`) is copied to a temporary folder.
+
+    Raises:
+        ModelUnavailableError: a folder without a model, such as an unfinished run's.
     """
     if "://" in name:
         storage = Storage(name)
         artifact = storage.child("artifact")
+        if not artifact.exists() and storage.exists("config.json"):
+            _refuse_unfinished(name, storage.read_text("config.json"))
         return (artifact if artifact.exists() else storage).localise(Path(tempfile.mkdtemp(prefix="detox-")))
     folder = Path(name).expanduser()
     if not folder.is_dir():
@@ -112,7 +118,31 @@ def local_folder(name: str) -> Path | None:
         raise ModelUnavailableError(
             f"{folder} holds no model: it needs a config.json (Hugging Face layout) or, in a run directory, artifact/"
         )
+    if found == folder:
+        _refuse_unfinished(name, (folder / "config.json").read_text(encoding="utf-8"))
     return found
+
+
+def _refuse_unfinished(name: str, config: str) -> None:
+    """A run directory's own config.json is no model's."""
+    if job := json.loads(config).get("_job"):
+        raise ModelUnavailableError(
+            f"{name} is a run of {job} that has no artifact/ (yet): run its command again, which goes on where it "
+            "stopped, or name a finished run that trained a model"
+        )
+
+
+def commit_of(name: str) -> str:
+    """The commit that a hub name stands for now: that of its revision, of `PINNED`, or of `main`. Empty for others.
+
+    Raises:
+        ModelUnavailableError: no such model, no access to it, or the hub cannot be reached.
+    """
+    if name.startswith("tiny/"):
+        return ""
+    location = locate(name)
+    with _explained(location):
+        return _commit(location) if location.is_hub else ""
 
 
 def check_available(name: str) -> PretrainedConfig:

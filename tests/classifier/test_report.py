@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 import numpy as np
 import yaml
@@ -145,21 +146,33 @@ def test_the_same_evaluation_gives_the_same_page() -> None:
     assert first == again
 
 
-def card(base_model: str = "microsoft/mdeberta-v3-base", base_revision: str = "a0484667") -> str:
+def card(
+    base_model: str = "microsoft/mdeberta-v3-base", base_revision: str = "a0484667", languages: Sequence[str] = ()
+) -> str:
     return model_card(
-        evaluation(0.55, 0.8), FACTS, base_model=base_model, base_revision=base_revision, max_length=256, licence="mit"
+        evaluation(0.55, 0.8),
+        FACTS,
+        base_model=base_model,
+        base_revision=base_revision,
+        max_length=256,
+        languages=languages,
+        licence="mit",
     )
 
 
 def test_card_front_matter_is_what_the_hub_reads() -> None:
     front = yaml.safe_load(card().split("---")[1])
     assert front["license"] == "mit"
-    assert front["language"] == ["en"]
+    assert "language" not in front
     assert front["base_model"] == "microsoft/mdeberta-v3-base"
     assert front["pipeline_tag"] == "text-classification"
     assert front["metrics"] == ["roc_auc", "f1"]
     (metric, _) = front["model-index"][0]["results"][0]["metrics"]
     assert metric["value"] == round(evaluation(0.55, 0.8).test_figures()["roc_auc/macro"], 4)
+
+
+def test_card_names_the_languages_it_is_told() -> None:
+    assert yaml.safe_load(card(languages=("en", "es")).split("---")[1])["language"] == ["en", "es"]
 
 
 def test_card_names_no_base_model_that_the_hub_does_not_know() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from detox.classifier.corpus import model_digests
 from detox.models import tiny
 from detox.models.loading import PINNED, ModelUnavailableError, load_sequence_classifier, locate
 from tests.hub import HEAD_COMMIT, StubHub, run_python
@@ -18,6 +19,15 @@ def test_a_run_directory_stands_for_its_artifact(tmp_path: Path) -> None:
     tiny.write_checkpoint("bert", tmp_path / "artifact", head="sequence_classification", num_labels=1)
     assert locate(str(tmp_path)).source == str(tmp_path / "artifact")
     assert load_sequence_classifier(str(tmp_path)).model.config.num_labels == 1
+
+
+def test_an_unfinished_run_is_no_model(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"_job": "train_classifier", "_recipe": "demo"}')
+    for name in (str(tmp_path), tmp_path.as_uri()):
+        with pytest.raises(
+            ModelUnavailableError, match=r"a run of train_classifier that has no artifact/ \(yet\): run"
+        ):
+            load_sequence_classifier(name)
 
 
 def test_a_new_head_is_drawn_by_the_seed_and_named_by_the_labels(tmp_path: Path) -> None:
@@ -77,11 +87,19 @@ def test_a_regressor_has_one_output() -> None:
         load_sequence_classifier("tiny/bert", ["a", "b"], "regression")
 
 
+@pytest.mark.parametrize("name", ["tiny/bert", "embedded/minilm", "detoxify/original", "s3://bucket/run"])
+def test_names_that_no_commit_stands_for(name: str) -> None:
+    """A corpus run asks no hub about them."""
+    assert model_digests(name) == {}
+
+
 HUB = """
-from detox.models.loading import load_sequence_classifier
+from detox.classifier.corpus import model_digests
+from detox.models.loading import commit_of, load_sequence_classifier
 for name in ("unitary/toxic-bert", "unitary/toxic-bert@main", "some/classifier"):
     loaded = load_sequence_classifier(name)
     print(loaded.name, loaded.revision)
+    assert commit_of(name) == model_digests(name)["commit"] == loaded.revision
 for name in ("meta/gated", "some/nothing"):
     try:
         load_sequence_classifier(name)
