@@ -77,25 +77,32 @@ def score_columns(labels: Sequence[str], taken: Iterable[str]) -> dict[str, str]
 
 def facts_of(corpus: Corpus, model: str) -> dict[str, Any]:
     """What determines the scores: names and SHA-256 of the input's files, in order, and the model's files or commit."""
-    return {"input": [[path.name, file_digest(path)] for path in corpus.files], "model": model_digests(model)}
+    return {"input": [[path.name, file_digest(path)] for path in corpus.files], "model": model_facts(model)}
 
 
-def model_digests(model: str) -> dict[str, str]:
-    """SHA-256 of each file of a local model, or the `commit` that a hub name stands for today; empty for a URI, and
-    for what the package itself pins (`detoxify/…`, `tiny/…`, `embedded/…`).
+def model_facts(model: str) -> dict[str, str]:
+    """`model_digests` of a local model, the `commit` that a hub name stands for now; empty for a URI, and for what the
+    package itself pins (`detoxify/…`, `tiny/…`, `embedded/…`).
 
     Raises:
         ValueError: a hub name that leads nowhere.
     """
+    digests = model_digests(model)
+    if digests or "://" in model or model.startswith(("detoxify/", "tiny/", "embedded/")):
+        return digests
     from detox.models.loading import commit_of  # transformers, which other scorers do without
 
+    return {"commit": commit_of(model)}
+
+
+def model_digests(model: str) -> dict[str, str]:
+    """SHA-256 of each file of a local model; empty for a name or a URI."""
     kind, _, folder = model.partition(":")
     place = Path(folder if kind in FOLDER_MODELS else model).expanduser()
     if place.is_file():
         return {place.name: file_digest(place)}
     if not place.is_dir():
-        pinned = "://" in model or model.startswith(("detoxify/", "tiny/", "embedded/"))
-        return {} if pinned else {"commit": commit_of(model)}
+        return {}
     return file_digests(place / "artifact" if (place / "artifact").is_dir() else place)
 
 

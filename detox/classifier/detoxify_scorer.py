@@ -1,7 +1,10 @@
 """Detoxify's published classifiers (Hanu and Unitary, 2020), loaded by the real package, scored by our engine.
 
 Detoxify's checkpoints are pickles, which can run code when loaded, so the file's SHA-256 is verified first: against the
-digest given, or the eight hexadecimal digits that its authors put into each file's name. Offline, give the checkpoint
+digest given, or the eight hexadecimal digits in its name. These say whose file it is only where the name is one that
+Detoxify publishes (and against accidents, not against someone who searches for a file with the same eight digits);
+under any other name they only show that the file is undamaged, and it is loaded as plain tensors and values or not at
+all. Offline, give the checkpoint
 and a folder with the model's config.json (its number of labels included) and tokenizer files, as the hub has them under
 `unitary/toxic-bert` (Detoxify's `huggingface_config_path`).
 """
@@ -11,6 +14,8 @@ from __future__ import annotations
 import hashlib
 import re
 from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
 
 import torch
 from detoxify.detoxify import MODEL_URLS, get_model_and_tokenizer
@@ -18,6 +23,8 @@ from detoxify.detoxify import MODEL_URLS, get_model_and_tokenizer
 from detox.classifier.engine import Engine
 from detox.classifier.model_scorers import TransformerScorer
 
+PUBLISHED = frozenset(url.rsplit("/", 1)[-1] for url in MODEL_URLS.values())
+"""File names of the checkpoints on Detoxify's release pages."""
 RENAMED = {"toxic": "toxicity", "identity_hate": "identity_attack", "severe_toxic": "severe_toxicity"}
 """Detoxify gives the labels of its models one spelling; so do we, to answer as it does."""
 
@@ -42,11 +49,12 @@ def load_detoxify(
         dtype: of the weights.
 
     Raises:
-        ValueError: an unknown name, a digest that does not match or is not known, or a file of another format.
+        ValueError: an unknown name, a digest that does not match or is not known, a file of another format, or one
+            that holds more than tensors and plain values while only its own name vouches for it.
     """
     path = Path(checkpoint) if checkpoint else _download(name)
     _verify(path, sha256)
-    loaded = torch.load(path, map_location="cpu", weights_only=False)
+    loaded = _load(path, is_vouched_for=bool(sha256) or path.name in PUBLISHED)
     if not isinstance(loaded, dict) or not {"config", "state_dict"} <= loaded.keys():
         raise ValueError(f"{path} is not a Detoxify checkpoint, which holds `config` and `state_dict`")
     arch = loaded["config"]["arch"]["args"]
@@ -80,6 +88,18 @@ def _download(name: str) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         torch.hub.download_url_to_file(url, str(path), hash_prefix=_digest_in_name(path))
     return path
+
+
+def _load(path: Path, *, is_vouched_for: bool) -> Any:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except UnpicklingError as error:
+        if not is_vouched_for:
+            raise ValueError(
+                f"{path} holds more than tensors and plain values and may run code, and the digest in its name only "
+                "shows that it is undamaged: if you trust its author, give the SHA-256 they state (`sha256=`)"
+            ) from error
+    return torch.load(path, map_location="cpu", weights_only=False)
 
 
 def _digest_in_name(path: Path) -> str:

@@ -44,6 +44,7 @@ PINNED: dict[str, str] = {
 """Commits that a bare hub name stands for."""
 
 HUB_NAME = re.compile(r"(?P<name>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
+COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 @dataclass(frozen=True)
@@ -134,6 +135,7 @@ def _refuse_unfinished(name: str, config: str) -> None:
 
 def commit_of(name: str) -> str:
     """The commit that a hub name stands for now: that of its revision, of `PINNED`, or of `main`. Empty for others.
+    Nothing is asked where the revision is a commit.
 
     Raises:
         ModelUnavailableError: no such model, no access to it, or the hub cannot be reached.
@@ -141,8 +143,12 @@ def commit_of(name: str) -> str:
     if name.startswith("tiny/"):
         return ""
     location = locate(name)
+    if not location.is_hub:
+        return ""
+    if COMMIT.fullmatch(location.revision):
+        return location.revision
     with _explained(location):
-        return _commit(location) if location.is_hub else ""
+        return _commit(location)
 
 
 def check_available(name: str) -> PretrainedConfig:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
-from detox.classifier.corpus import model_digests
+from detox.classifier.corpus import model_facts
+from detox.classifier.detoxify_scorer import load_detoxify
 from detox.models import tiny
 from detox.models.loading import PINNED, ModelUnavailableError, load_sequence_classifier, locate
 from tests.hub import HEAD_COMMIT, StubHub, run_python
@@ -87,19 +89,42 @@ def test_a_regressor_has_one_output() -> None:
         load_sequence_classifier("tiny/bert", ["a", "b"], "regression")
 
 
+class _Touches:
+    """Runs code when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Path.touch, (self._path,)
+
+
+def test_a_pickle_that_only_its_name_vouches_for_runs_no_code(tmp_path: Path) -> None:
+    """Its name carries its digest, as anyone can arrange; a digest from elsewhere is a decision to trust it."""
+    torch.save({"config": _Touches(tmp_path / "ran"), "state_dict": {}}, tmp_path / "new.ckpt")
+    digest = hashlib.sha256((tmp_path / "new.ckpt").read_bytes()).hexdigest()
+    named = (tmp_path / "new.ckpt").rename(tmp_path / f"toxic-{digest[:8]}.ckpt")
+    with pytest.raises(ValueError, match="may run code, and the digest in its name only shows that it is undamaged"):
+        load_detoxify("", checkpoint=named)
+    assert not (tmp_path / "ran").exists()
+    with pytest.raises(TypeError):  # what it made is no config
+        load_detoxify("", checkpoint=named, sha256=digest)
+    assert (tmp_path / "ran").exists()
+
+
 @pytest.mark.parametrize("name", ["tiny/bert", "embedded/minilm", "detoxify/original", "s3://bucket/run"])
 def test_names_that_no_commit_stands_for(name: str) -> None:
     """A corpus run asks no hub about them."""
-    assert model_digests(name) == {}
+    assert model_facts(name) == {}
 
 
 HUB = """
-from detox.classifier.corpus import model_digests
+from detox.classifier.corpus import model_facts
 from detox.models.loading import commit_of, load_sequence_classifier
 for name in ("unitary/toxic-bert", "unitary/toxic-bert@main", "some/classifier"):
     loaded = load_sequence_classifier(name)
     print(loaded.name, loaded.revision)
-    assert commit_of(name) == model_digests(name)["commit"] == loaded.revision
+    assert commit_of(name) == model_facts(name)["commit"] == loaded.revision
 for name in ("meta/gated", "some/nothing"):
     try:
         load_sequence_classifier(name)
