@@ -1,4 +1,4 @@
-"""How sure a figure is: intervals and paired tests on the same rows.
+"""How sure a difference between two models is: paired tests on the same rows.
 
 ROC-AUC, and its mean over labels that share their rows, has DeLong's closed form; any other figure is resampled.
 
@@ -7,7 +7,7 @@ Shapes: N rows, L labels, P positive and Q negative rows, R resamples.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -15,14 +15,6 @@ from scipy.stats import norm, rankdata
 
 Statistic = Callable[[np.ndarray], float]
 """A figure as a function of how often each row counts: `counts_N -> value`."""
-
-
-class Interval(NamedTuple):
-    """An estimate with its confidence interval."""
-
-    estimate: float
-    low: float
-    high: float
 
 
 class Comparison(NamedTuple):
@@ -47,11 +39,6 @@ class RocAuc(NamedTuple):
     value: float
     influence: np.ndarray
     """`[N]`: the sum of squares is the variance, the sum of products of two models' is their covariance."""
-
-    def interval(self, confidence: float = 0.95) -> Interval:
-        """The normal interval by DeLong's variance, cut to 0..1."""
-        margin = norm.ppf((1 + confidence) / 2) * np.sqrt(self.influence @ self.influence)
-        return Interval(self.value, float(max(0, self.value - margin)), float(min(1, self.value + margin)))
 
     def minus(self, other: RocAuc, confidence: float = 0.95) -> Comparison:
         """DeLong's paired test of two models on the same rows."""
@@ -105,44 +92,9 @@ def macro_roc_auc(scores_NL: np.ndarray, targets_NL: np.ndarray) -> RocAuc:
     return RocAuc(float(np.mean([one.value for one in single_L])), np.mean([one.influence for one in single_L], axis=0))
 
 
-def roc_auc_statistic(scores_N: np.ndarray, truth_N: np.ndarray) -> Statistic:
-    """ROC-AUC as a function of row counts: sorts once, so that each of a thousand resamples costs O(N).
-
-    Ties count one half. A resample without a row of one class gives NaN.
-    """
-    order_N = np.argsort(scores_N, kind="stable")
-    sorted_N = np.asarray(scores_N)[order_N]
-    truth_sorted_N = np.asarray(truth_N, dtype=bool)[order_N]
-    tie_starts = np.flatnonzero(np.r_[True, sorted_N[1:] != sorted_N[:-1]])
-
-    def statistic(counts_N: np.ndarray) -> float:
-        counts_sorted_N = counts_N[order_N].astype(np.float64)
-        positives = np.add.reduceat(counts_sorted_N * truth_sorted_N, tie_starts)
-        negatives = np.add.reduceat(counts_sorted_N * ~truth_sorted_N, tie_starts)
-        pairs = positives.sum() * negatives.sum()
-        below = np.cumsum(negatives) - negatives / 2
-        return float(positives @ below / pairs) if pairs else float("nan")
-
-    return statistic
-
-
 def mean_statistic(values_N: np.ndarray) -> Statistic:
     """The mean of a value a row, for example a squared error, as a function of row counts."""
     return lambda counts_N: float(counts_N @ values_N / counts_N.sum())
-
-
-def average(statistics: Sequence[Statistic]) -> Statistic:
-    """The unweighted (macro) average of several statistics of the same rows."""
-    return lambda counts_N: float(np.mean([statistic(counts_N) for statistic in statistics]))
-
-
-def bootstrap(
-    statistic: Statistic, rows: int, *, resamples: int = 1000, confidence: float = 0.95, seed: int = 0
-) -> Interval:
-    """Percentile interval of a statistic, rows drawn with replacement (Efron 1979)."""
-    drawn_R = _resample(statistic, rows, resamples, seed)
-    low, high = _percentiles(drawn_R, confidence)
-    return Interval(statistic(np.ones(rows)), low, high)
 
 
 def paired_bootstrap(
