@@ -1,8 +1,12 @@
 """Bytes written, and time blocked, for the checkpoints of two ranks: our report callback against Ray's own.
 
 Both train the same MiniLM-shaped model for the same steps on two Ray workers and save as often, once to settle and
-then counted. Bytes are what the worker processes hand to the kernel for files (`wchar` of /proc/self/io) beyond a
-run without checkpoints; blocked is the time inside saving and reporting.
+then counted. Both figures are taken from the end of an optimizer step to the start of the next, where only saving and
+reporting happen, so nothing is subtracted: bytes are those that the worker processes hand to write calls (`wchar` of
+/proc/self/io), blocked is the wall time. Steps that do not save are counted too, and add next to nothing.
+
+The peer is set up as in Ray's documentation, with one `output_dir` for the workers of a node: there rank 0 writes the
+model and each rank its random state, and each rank's callback then copies the whole folder. Ours has a folder a rank.
 
     python -m benchmarks.checkpointing [--saves 4] [--runs 5]
 """
@@ -83,7 +87,7 @@ def worker(settings: dict[str, Any]) -> None:
         model=BertForSequenceClassification(BertConfig(vocab_size=8000, num_labels=2, **MINILM)),
         args=TrainingArguments(
             output_dir=str(scratch), max_steps=STEPS_BETWEEN * (settings["saves"] + 1), save_steps=STEPS_BETWEEN,
-            save_strategy="steps" if settings["who"] != "none" else "no", use_cpu=True, report_to=[],
+            save_strategy="steps", use_cpu=True, report_to=[],
             disable_tqdm=True, per_device_train_batch_size=2, logging_strategy="no", save_total_limit=2,
         ),
         train_dataset=Noise(),
@@ -105,7 +109,7 @@ def measure(who: str, saves: int) -> dict[str, float]:
 
     with tempfile.TemporaryDirectory() as folder:
         connect(override(minilm(), {"run.storage": folder}))
-        score = None if who != "ours" else "selection"
+        score = "selection" if who == "ours" else None
         fit(worker, {"folder": folder, "who": who, "saves": saves}, RunDirectory(Storage(folder)),
             ScalingSettings(num_workers=2), keep=2, score=score)  # fmt: skip
         ranks = [json.loads((Path(folder) / f"rank-{rank}.json").read_text()) for rank in range(2)]
