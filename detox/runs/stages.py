@@ -3,10 +3,12 @@
 A stage is a function that fills a folder. Its key is the SHA-256 of a plain description: the stage's name and code
 version, its settings, its seed, the digests of its inputs and the key of the stage before. A job that finds its stage
 done goes on from there; two runs, or two trials of a sweep, whose stages share a prefix do that work once; a run cut
-off in the middle of a stage does that stage again (or resumes it, where the stage itself can).
+off in the middle of a stage does that stage again (or resumes it, where the stage itself can), and clears what was
+left half made.
 
     <storage>/stages/<name>-<first 16 hex of the key>/
         stage.json     the description, written before the work
+        .making-…      the work, on local storage; on remote storage it is in the local temporary folder
         …              what the stage produced
         COMPLETE       written last
 """
@@ -14,14 +16,21 @@ off in the middle of a stage does that stage again (or resumes it, where the sta
 from __future__ import annotations
 
 import json
+import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from pyarrow import fs as pafs
+
 from detox.runs.config import digest
-from detox.runs.rundir import COMPLETE, lease
-from detox.runs.storage import Storage
+from detox.runs.rundir import COMPLETE, RunExists, lease
+from detox.runs.storage import Storage, explained
+
+WAIT_HOURS = 24
+"""For another process that makes the same stage."""
 
 
 class StageStore:
@@ -40,19 +49,20 @@ class StageStore:
 
         Returns:
             the stage's folder, complete.
+
+        Raises:
+            RunExists: another process has been at it for more than `WAIT_HOURS`.
+            OSError: the storage cannot be written; says which folder and what to do.
         """
         folder = self.folder(name, description)
         if folder.exists(COMPLETE):
             return folder
         folder.make()
-        with lease(folder, wait=24 * 3600):
+        with _held(folder):
             if folder.exists(COMPLETE):  # another process made it while this one waited
                 return folder
             folder.write_text("stage.json", json.dumps(dict(description), indent=2, sort_keys=True) + "\n")
-            beside = self.storage.local_path if self.storage.is_local else None
-            with tempfile.TemporaryDirectory(prefix=".making-", dir=beside) as scratch:
-                made = Path(scratch) / "made"
-                made.mkdir()
+            with _scratch(folder) as made:
                 produce(made)
                 _move_in(made, folder)
             folder.write_text(COMPLETE, "")
@@ -67,13 +77,38 @@ def stage_key(name: str, description: Mapping[str, Any]) -> str:
     return digest({"stage": name, **description})
 
 
+@contextmanager
+def _held(folder: Storage) -> Iterator[None]:
+    """The folder's lease; says so where another process has it and this one waits."""
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(lease(folder, wait=0))
+        except RunExists as taken:
+            print(f"waiting up to {WAIT_HOURS} hours for the same stage to be made elsewhere: {taken}", flush=True)
+            stack.enter_context(lease(folder, wait=WAIT_HOURS * 3600))
+        yield
+
+
+@contextmanager
+def _scratch(folder: Storage) -> Iterator[Path]:
+    """An empty local folder for the work of who holds `folder`. What a holder that was killed left, raw comments among
+    it, is deleted first; on remote storage that holds for holders on this host."""
+    prefix = ".making-" if folder.is_local else f"detox-stage-{digest(folder.uri)[:16]}-"
+    beside = folder.local_path if folder.is_local else Path(tempfile.gettempdir())
+    for left in beside.glob(f"{prefix}*"):
+        shutil.rmtree(left, ignore_errors=True)
+    # a new name each time: one that lost its lease while it was suspended never writes into its successor's work
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=beside) as scratch:
+        made = Path(scratch) / "made"
+        made.mkdir()
+        yield made
+
+
 def _move_in(made: Path, folder: Storage) -> None:
-    for item in sorted(made.iterdir()):
-        if folder.is_local:
+    with explained(folder.uri):
+        for item in sorted(made.iterdir()):
             folder.delete(item.name)
-            item.rename(folder.local_path / item.name)
-        elif item.is_dir():
-            folder.upload(item, item.name)
-        else:
-            with folder.filesystem.open_output_stream(f"{folder.path}/{item.name}", compression=None) as stream:
-                stream.write(item.read_bytes())
+            if folder.is_local:
+                item.rename(folder.local_path / item.name)
+        if not folder.is_local:
+            pafs.copy_files(str(made), folder.path, pafs.LocalFileSystem(), folder.filesystem)
