@@ -171,7 +171,11 @@ def _copy_records(source: Source, split: str, path: Path) -> RecordStream:
     beside = _first_match(path.parent, source.join.files)
     if not beside:
         raise ValueError(f"{path} has its labels in {source.join.files[0]}, which is not beside it: {source.obtain}")
-    columns = (*formats.column_names(path), *formats.column_names(beside[0]))
+    key, columns = {source.join.key: (source.join.key,)}, list[str]()
+    for file in (path, beside[0]):
+        names = formats.column_names(file)
+        _spellings(str(file), names, key, (), f"comments find their labels by it; {source.obtain}")
+        columns += names
     found = _spellings(str(path), columns, source.columns, source.optional, source.obtain)
     return partial(_renamed, partial(_joined, path, beside[0], source.join.key), found, tuple(source.columns))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -85,6 +86,17 @@ def test_jigsaw_test_without_its_labels_stops(tmp_path: Path) -> None:
     (jigsaw_folder(tmp_path) / "test_labels.csv").unlink()
     with pytest.raises(
         ValueError, match=r"test\.csv has its labels in test_labels\.csv, which is not beside it.*Kaggle"
+    ):
+        read(DataSettings(source=("jigsaw2018",), local=str(tmp_path)))
+
+
+@pytest.mark.parametrize(("name", "columns"), [("test.csv", "comment_text"), ("test_labels.csv", "toxic, insult")])
+def test_jigsaw_without_the_column_that_joins_stops(name: str, columns: str, tmp_path: Path) -> None:
+    header = columns.split(", ")
+    write_csv(jigsaw_folder(tmp_path) / name, [dict.fromkeys(header, 0)])
+    there = ", ".join(map(repr, header))
+    with pytest.raises(
+        ValueError, match=rf"{name} has no column 'id'; it has {there}: comments find their labels by it; .*Kaggle"
     ):
         read(DataSettings(source=("jigsaw2018",), local=str(tmp_path)))
 
@@ -218,7 +230,8 @@ def test_toxic_spans_says_where_a_span_was_found(tmp_path: Path) -> None:
 def test_synthetic_rows_are_made_in_the_number_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     def generate(rows: int, seed: int) -> pa.Table:
         return pa.table(
-            {"text": [f"made {n} with {seed}" for n in range(rows)], **dict.fromkeys(JIGSAW_LABELS, [0.0] * rows)}
+            dict.fromkeys(JIGSAW_LABELS, [0.0] * rows)
+            | {"text": [f"made {n} with {seed}" for n in range(rows)], "split": ["train"] * rows}
         )
 
     monkeypatch.setattr("detox.data.synthetic", SimpleNamespace(generate=generate), raising=False)
@@ -320,6 +333,21 @@ def test_every_hub_source_loads_through_datasets(tmp_path: Path, serve_hub: Call
     for name in names:
         assert whole[name]["revision"] == SOURCES[name].revision
         assert streamed[name]["rows"] == whole[name]["rows"][:3]
+
+
+OFFLINE = """
+import dataclasses
+from detox.data import hub
+from detox.data.sources import SOURCES
+hub.load(dataclasses.replace(SOURCES["davidson"], revision="main"), streaming=False)
+"""
+
+
+def test_a_hub_out_of_reach_says_what_to_do(tmp_path: Path) -> None:
+    """Port 9 answers nobody; the hub library's error for it is no `OSError`."""
+    offline = StubHub(dict(os.environ) | {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path)}, [])
+    with pytest.raises(AssertionError, match=r"ValueError: source 'davidson' could not be loaded.*check the network"):
+        run_python(offline, OFFLINE)
 
 
 HUB_ERRORS = """
