@@ -28,6 +28,8 @@ import pyarrow.parquet as pq
 FORMATS: tuple[str, ...] = (".csv", ".tsv", ".jsonl", ".parquet")
 COMPRESSIONS: dict[str, str] = {".gz": "gzip", ".zst": "zstd"}
 MAX_LINE_BYTES = 1 << 24  # a longer "line" is not a row of text; without a limit it would be read into memory whole
+MAX_FIELD_CHARS = 1 << 22  # of csv and tsv; a quote that is never closed costs a search of that many characters
+MAX_SKIPPED_CHARS = 1 << 24  # of a field that is longer: how far its end is searched, so that the row is refused once
 PEEKED_RECORDS = 1000
 PARQUET_BATCH_ROWS = 1024
 
@@ -161,7 +163,7 @@ def decode(raw: bytes) -> tuple[str, bool]:
 
 
 class _LineFeed(Iterator[str]):
-    """Lines for `csv.reader`; remembers those of the current record, so that a broken one gives its tail back."""
+    """Lines for `csv.reader`; remembers those of the current record, so that a broken one gives them back."""
 
     def __init__(self, lines: Iterator[_Line]) -> None:
         self._lines = lines
@@ -173,10 +175,14 @@ class _LineFeed(Iterator[str]):
         self.taken.append(line)
         return line.text
 
-    def give_back_tail(self) -> str:
-        """Return all lines but the first for another try; the first, which is at fault, as raw text."""
-        self._returned.extendleft(reversed(self.taken[1:]))
-        return self.taken[0].text
+    def give_back(self, lines: list[_Line]) -> None:
+        """Return lines for another try."""
+        self._returned.extendleft(reversed(lines))
+
+    @property
+    def text(self) -> str:
+        """The raw text of the current record."""
+        return "".join(line.text for line in self.taken)
 
 
 def _delimiter(path: Path) -> str:
@@ -190,6 +196,7 @@ def _header(path: Path) -> list[str]:
 
 def _csv_records(lines: Iterator[_Line], delimiter: str) -> Iterator[Record | Malformed]:
     """Rows after the header. A quoted field may hold newlines; an unbalanced quote costs its own line only."""
+    csv.field_size_limit(MAX_FIELD_CHARS)
     feed = _LineFeed(lines)
     # strict: without it an unbalanced quote silently swallows the rows after it
     reader = csv.reader(feed, delimiter=delimiter, strict=True)
@@ -203,15 +210,33 @@ def _csv_records(lines: Iterator[_Line], delimiter: str) -> Iterator[Record | Ma
         except csv.Error as error:
             if not header:
                 raise
-            yield Malformed(feed.give_back_tail(), str(error))
+            if len(feed.text) > MAX_FIELD_CHARS and _skip_field(reader, feed):
+                yield Malformed(feed.text, f"a field of more than {MAX_FIELD_CHARS:,} characters")
+            else:
+                yield Malformed(feed.taken[0].text, str(error))
+                feed.give_back(feed.taken[1:])
             continue
         if not header:
             header = fields
         elif len(fields) == len(header):
             yield Record(dict(zip(header, fields, strict=True)), any(line.repaired for line in feed.taken))
         elif fields:
-            raw = "".join(line.text for line in feed.taken)
-            yield Malformed(raw, f"{len(fields)} fields, and the header names {len(header)}")
+            yield Malformed(feed.text, f"{len(fields)} fields, and the header names {len(header)}")
+
+
+def _skip_field(reader: Iterator[list[str]], feed: _LineFeed) -> bool:
+    """Read on to the end of a record with a field of more than `MAX_FIELD_CHARS`; False if none is found within
+    `MAX_SKIPPED_CHARS`, as after a quote that is never closed."""
+    begun, feed.taken = feed.taken, []
+    feed.give_back(begun)
+    csv.field_size_limit(MAX_SKIPPED_CHARS)
+    try:
+        next(reader)
+    except csv.Error:
+        return False
+    finally:
+        csv.field_size_limit(MAX_FIELD_CHARS)
+    return True
 
 
 def _json_records(lines: Iterator[_Line]) -> Iterator[Record | Malformed]:

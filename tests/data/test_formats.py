@@ -89,14 +89,35 @@ def test_an_unbalanced_quote_costs_its_own_line_only(tmp_path: Path) -> None:
     ]
 
 
-def test_an_unbalanced_quote_at_the_end_and_in_an_endless_field(tmp_path: Path) -> None:
-    """csv allows a field 131,072 characters; 20,000 lines of 10 after the quote are more, and all of them come back."""
+@pytest.mark.parametrize(("longest", "skipped"), [(1 << 22, 1 << 24), (2000, 1 << 24), (2000, 4000)])
+def test_an_unbalanced_quote_at_the_end_and_in_an_endless_field(
+    longest: int, skipped: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The 20,000 lines of 10 after the quote end within the limits, or beyond one or both: all of them come back."""
+    monkeypatch.setattr("detox.data.formats.MAX_FIELD_CHARS", longest)
+    monkeypatch.setattr("detox.data.formats.MAX_SKIPPED_CHARS", skipped)
     path = tmp_path / "endless.csv"
     path.write_text('text,toxic\n"never closed,1\n' + "comment, 0\n" * 20_000, encoding="utf-8")
     items = list(records(path))
     assert isinstance(items[0], Malformed)
+    assert items[0].text == '"never closed,1\n'
     assert len(items) == 20_001
     assert all(isinstance(item, Record) for item in items[1:])
+
+
+def test_long_fields_are_read_and_longer_ones_refused_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page of a talk archive has 200,000 characters. What lies within a field is never taken for rows."""
+    page = 'spam,1\n"quoted" line,0\n' * 9000
+    path = tmp_path / "long.csv"
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows([("text", "toxic"), (page, 0), ("after", 1)])
+    after = Record({"text": "after", "toxic": "1"})
+    assert list(records(path)) == [Record({"text": page, "toxic": "0"}), after]
+    monkeypatch.setattr("detox.data.formats.MAX_FIELD_CHARS", 100_000)
+    refused, last = records(path)
+    assert refused == Malformed('"' + page.replace('"', '""') + '",0\n', "a field of more than 100,000 characters")
+    assert last == after
+    assert csv.field_size_limit() == 100_000
 
 
 def test_a_row_with_other_fields_than_the_header_is_malformed_and_blank_lines_are_nothing(tmp_path: Path) -> None:
