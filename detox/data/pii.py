@@ -51,7 +51,10 @@ _PATTERN = re.compile(
             ) (?![.,:/-]{_DIGIT}))
         ) {_END}
       | (?P<handle>(?<![.@/+-]) @[^\W\d]\w{{1,30}} (?!@) {_END})
-      | (?P<iban>(?-i:[A-Z]{{2}}\d{{2}} (?:[ ]?[A-Z0-9]{{4}}){{2,7}} (?:[ ]?[A-Z0-9]{{1,3}})?) {_END})
+      | (?P<iban>(?:
+            (?-i:[A-Z]{{2}}\d{{2}} (?:[ ]?[A-Z0-9]{{4}}){{2,7}} (?:[ ]?[A-Z0-9]{{1,3}})?)
+          | [a-z]{{2}}\d{{2}} [ ]?[a-z0-9]{{4}} (?:[ ]?\d{{4}}){{2,6}} (?:[ ]?\d{{1,3}})? (?![@.](?:\w|{_PLACED}))
+        ) {_END})
       | (?P<ipv6>(?<![:.]) [0-9a-f]{{3,4}} (?::[0-9a-f]{{0,4}}){{2,7}} (?!:) {_END})
       | (?P<email>(?<![.+-]) [\w.+-]{{1,64}} @ (?:[^\W_](?:[\w-]{{0,62}}) \.){{1,6}} [^\W\d_]{{2,24}} {_END})
       | (?P<host>(?<![./@-]) (?:www\. | (?:[a-z0-9][a-z0-9-]{{0,62}}\.){{1,4}} (?:{_TLD}) /)
@@ -62,7 +65,7 @@ _PATTERN = re.compile(
 )
 _TYPE_OF_GROUP: dict[str, str] = {"scheme": "url", "host": "url", "ipv4": "ip", "ipv6": "ip"}
 """Groups of the pattern that are not named after their type."""
-_VERSION_BEFORE = re.compile(r"(?:version|ver|release|build|firmware|section|chapter)\W{1,3}$", re.IGNORECASE)
+_VERSION_BEFORE = re.compile(r"(?:versions?|ver|\bv|releases?|build|firmware|section|chapter)\W{1,3}$", re.IGNORECASE)
 _CALL_BEFORE = re.compile(
     r"\b(?:call|phone|tel|telephone|mobile|cell|whatsapp|dial|fax|sms|text|ring|number)[ :.]{1,3}(?:[a-z]{2,6} ){0,2}$",
     re.IGNORECASE,

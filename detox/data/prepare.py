@@ -9,9 +9,14 @@ Shapes: N rows of a shard or, joined, of the corpus; L labels; K duplicate keys 
 
 from __future__ import annotations
 
+import glob
 import json
+import os
+import shutil
+import socket
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -36,7 +41,7 @@ from detox.governance.manifest import file_digest
 from detox.runs.config import digest
 from detox.runs.storage import explained
 
-CODE_VERSION = 1
+CODE_VERSION = 2
 """To be raised with every change that alters what is written for the same settings and sources."""
 LIBRARIES = ("ftfy", "lingua-language-detector", "python-stdnum", "numpy", "pandas", "pyarrow")
 """Packages whose version can change the result."""
@@ -51,8 +56,10 @@ class Corpus(NamedTuple):
 
     shards: list[tuple[Shard, int]]
     """Each shard with its number of kept rows."""
-    repeats: Refusals
-    """Of the rows over all shards: those that repeat an earlier one."""
+    repeats_N: np.ndarray
+    """The rule by which a row repeats an earlier one: index into `REPEATS`, -1 for rows that do not; int8."""
+    earlier_N: np.ndarray
+    """Number of that earlier row, -1 for rows that repeat none; int64."""
     parts_N: np.ndarray
     """Index into `PARTS`, -1 for repeats; int8."""
     labels_NL: np.ndarray
@@ -81,8 +88,8 @@ def prepare(settings: DataSettings, folder: Path, seed: int, map_shards: MapShar
         raise ValueError(f"{folder} holds something already: name another folder, or delete it")
     with explained(str(folder)):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(prefix=".preparing-", dir=folder.parent) as scratch:
-            staging, made = Path(scratch) / "staging", Path(scratch) / "made"
+        with _scratch(folder) as scratch:
+            staging, made = scratch / "staging", scratch / "made"
             staging.mkdir()
             made.mkdir()
             staged = stage(reader, staging)
@@ -98,6 +105,22 @@ def prepare(settings: DataSettings, folder: Path, seed: int, map_shards: MapShar
     return PreparedData.open(folder)
 
 
+@contextmanager
+def _scratch(folder: Path) -> Iterator[Path]:
+    """An empty folder beside `folder`, whose name says which process of which host works there: what one that was
+    killed left, raw comments among it, is deleted by the next on that host that prepares the same folder."""
+    beginning = f".preparing-{folder.name}-{socket.gethostname()}-"
+    for left in folder.parent.glob(f"{glob.escape(beginning)}*"):
+        try:
+            os.kill(int(left.name.split("-")[-2]), 0)  # asks only whether the process is there
+        except ProcessLookupError:
+            shutil.rmtree(left, ignore_errors=True)
+        except PermissionError:
+            pass  # it is there, and another user's
+    with TemporaryDirectory(prefix=f"{beginning}{os.getpid()}-", dir=folder.parent) as scratch:
+        yield Path(scratch)
+
+
 def decide(
     cleaned: Iterable[CleanedShard], staged: Staged, reader: Reader, settings: DataSettings, seed: int
 ) -> Corpus:
@@ -108,26 +131,24 @@ def decide(
     """
     deduplicator = Deduplicator(exact=settings.cleaning.exact_duplicates, near=settings.cleaning.near_duplicates)
     rules = Counter({"encoding_repaired": staged.encoding_repaired})
-    shards, repeats, labels, named = [], Refusals(), [], []
-    rows = 0
+    shards, repeats, earlier, labels, named = [], [], [], [], []
     for item in cleaned:
-        for at, verdict in enumerate(deduplicator.decide(item.keys_NK, item.rows_N), start=rows):
-            if verdict is not None:
-                rule, earlier = verdict
-                repeats[at] = rule, REASONS[rule].format(row=earlier)
+        verdicts = deduplicator.decide(item.keys_NK, item.rows_N)
+        repeats.append(np.array([REPEATS.index(verdict[0]) if verdict else -1 for verdict in verdicts], np.int8))
+        earlier.append(np.array([verdict[1] if verdict else -1 for verdict in verdicts], np.int64))
         rules.update(item.touched)
         shards.append((item.shard, len(item.rows_N)))
         labels.append(item.labels_NL)
         named.append(item.split_N)
-        rows += len(item.rows_N)
-    refused = refused_by_rule(staged.shards) + Counter(rule for rule, _ in repeats.values())
+    repeats_N = np.concatenate(repeats)
+    refused = refused_by_rule(staged.shards)
+    refused += Counter({rule: int((repeats_N == code).sum()) for code, rule in enumerate(REPEATS)})
     rules |= refused  # cleaning counts its refusals too
-    kept_N = np.ones(rows, bool)
-    kept_N[list(repeats)] = False
+    kept_N = repeats_N < 0
     if not kept_N.any():
         raise ValueError(_nothing_left(staged, refused))
     labels_NL = np.concatenate(labels)
-    parts_N = np.full(rows, -1, np.int8)
+    parts_N = np.full(len(kept_N), -1, np.int8)
     parts_N[kept_N] = split(
         labels_NL[kept_N],
         reader.labels,
@@ -136,13 +157,14 @@ def decide(
         settings.split,
         seed,
     )
-    return Corpus(shards, repeats, parts_N, labels_NL, rules, refused)
+    return Corpus(shards, repeats_N, np.concatenate(earlier), parts_N, labels_NL, rules, refused)
 
 
 REASONS = {
     "exact_duplicate": "same text as row {row}, but for case, white space and punctuation",
     "near_duplicate": "resembles row {row}",
 }
+REPEATS = tuple(REASONS)
 
 
 def write_parts(corpus: Corpus, labels: tuple[str, ...], folder: Path, seed: int) -> dict[str, Any]:
@@ -157,7 +179,7 @@ def write_parts(corpus: Corpus, labels: tuple[str, ...], folder: Path, seed: int
         for shard, rows in corpus.shards:
             end = begin + rows
             parts_N = corpus.parts_N[begin:end]
-            refusals = {at - begin: corpus.repeats[at] for at in range(begin, end) if at in corpus.repeats}
+            refusals = _refusals(corpus.repeats_N[begin:end], corpus.earlier_N[begin:end])
             dealt = writer.write(shard, parts_N, refusals)
             for unit, values_N in lengths(dealt).items():
                 measured.setdefault(unit, []).append(values_N)
@@ -171,6 +193,12 @@ def write_parts(corpus: Corpus, labels: tuple[str, ...], folder: Path, seed: int
         {unit: np.concatenate(values) for unit, values in measured.items()},
         language.detect(sample),
     )
+
+
+def _refusals(repeats_N: np.ndarray, earlier_N: np.ndarray) -> Refusals:
+    """Rule and reason of each row of a shard that repeats another."""
+    rules = {int(at): REPEATS[repeats_N[at]] for at in np.flatnonzero(repeats_N >= 0)}
+    return {at: (rule, REASONS[rule].format(row=earlier_N[at])) for at, rule in rules.items()}
 
 
 def describe(reader: Reader, settings: DataSettings, seed: int, staged: Staged, corpus: Corpus) -> dict[str, Any]:

@@ -216,7 +216,7 @@ def _over_long(_: Sequence[Comment], rng: Writer) -> Comment:
     return f"{text} " * (OVER_LONG_CHARS // len(text) + 1), labels
 
 
-_RAW_KINDS: tuple[tuple[float, Callable[[Sequence[Comment], random.Random], Comment]], ...] = (
+_RAW_KINDS: tuple[tuple[float, Callable[[Sequence[Comment], Writer], Comment]], ...] = (
     (0.015, _exact_duplicate),
     (0.02, _near_duplicate),
     (0.02, _mojibake),

@@ -5,18 +5,24 @@ from __future__ import annotations
 import csv
 import errno
 import json
+import os
+import pickle
+import socket
+import subprocess
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from detox.data.prepare import fingerprint, prepare
+from detox.data.prepare import decide, fingerprint, prepare
 from detox.data.prepared import PARTS, PreparedData
+from detox.data.reading import read
 from detox.data.settings import CleaningSettings, DataSettings, SplitSettings
-from detox.data.shards import CleanedShard, Shard
+from detox.data.shards import CleanedShard, Shard, Staged
 from detox.governance.manifest import file_digests
 
 TOPICS = ("bridge", "violin", "harbour", "orchard", "glacier", "lantern", "museum", "saddle", "walnut", "pebble")
@@ -257,6 +263,53 @@ def test_a_full_disk_is_said_and_leaves_nothing(comments: str, tmp_path: Path, m
         prepare(settings_of(comments), tmp_path / "results" / "out", seed=1)
     assert caught.value.errno == errno.ENOSPC
     assert not list((tmp_path / "results").iterdir())
+
+
+class BreaksOff:
+    """A streamed data set whose connection breaks after its first rows."""
+
+    column_names = ("chosen", "rejected")
+
+    def select_columns(self, _: list[str]) -> BreaksOff:
+        return self
+
+    with_format = select_columns
+
+    def iter(self, batch_size: int) -> Iterable[pa.Table]:
+        yield pa.table(dict.fromkeys(self.column_names, ["\n\nHuman: Hi\n\nAssistant: Hello"] * batch_size))
+        raise ConnectionError("the connection was reset")
+
+
+def test_a_hub_that_breaks_off_is_no_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the network raises while rows are written is an `OSError` too."""
+    monkeypatch.setattr("datasets.load_dataset", lambda *_, **__: {"train": BreaksOff()})
+    with pytest.raises(
+        ValueError, match=r"'hh_rlhf' could not be read to its end .*connection was reset.*network.*--data\.local"
+    ):
+        prepare(DataSettings(source=("hh_rlhf",), limit=3000), tmp_path / "results" / "out", seed=1)
+    assert not list((tmp_path / "results").iterdir())
+
+
+def test_what_a_killed_process_left_is_deleted_and_a_living_ones_is_not(comments: str, tmp_path: Path) -> None:
+    killed = subprocess.Popen(["true"])
+    killed.wait()
+    dead, alive = (f".preparing-out-{socket.gethostname()}-{pid}-x7_ab" for pid in (killed.pid, os.getppid()))
+    for name in (dead, alive):
+        (tmp_path / name / "staging").mkdir(parents=True)
+    prepare(settings_of(comments), tmp_path / "out", seed=1)
+    assert [path.name for path in tmp_path.glob(".preparing-*")] == [alive]
+
+
+def test_repeats_are_kept_as_a_few_bytes_each(tmp_path: Path) -> None:
+    """20,000 rows of which 100 differ: 4 bytes of label, 8 of the earlier row, 1 each of rule and part are 14 a row."""
+    keys_NK = np.arange(20_000, dtype=np.uint64)[:, None] % 100 + np.array([1, 1000], np.uint64)
+    rows_N, labels_NL = np.arange(20_000), np.zeros((20_000, 1), np.float32)
+    shard = CleanedShard(Shard(str(tmp_path)), rows_N, keys_NK, labels_NL, np.full(20_000, "", object), {})
+    settings = settings_of(write_csv(tmp_path / "any.csv", [("any", 0)]))
+    corpus = decide([shard], Staged([], 20_000, 0), read(settings), settings, seed=1)
+    assert corpus.refused == {"exact_duplicate": 19_900}
+    assert corpus.earlier_N[[0, 100, 19_999]].tolist() == [-1, 0, 99]
+    assert len(pickle.dumps(corpus)) < 15 * 20_000
 
 
 def test_a_file_in_place_of_a_folder_is_said(comments: str, tmp_path: Path) -> None:
