@@ -129,6 +129,7 @@ class Storage:
         if self.is_local:
             return self.local_path
         target = scratch / self.path.rstrip("/").rsplit("/", 1)[-1]
+        target.mkdir(parents=True, exist_ok=True)  # copy_files makes only the folders within
         pafs.copy_files(self.path, str(target), self.filesystem, pafs.LocalFileSystem())
         return target
 

@@ -30,6 +30,8 @@ def test_upload_and_localise(storage: Storage, tmp_path) -> None:
     source = tmp_path / "made"
     (source / "deep").mkdir(parents=True)
     (source / "deep" / "x.bin").write_bytes(b"\0\1")
+    storage.upload(source / "deep", "flat")
+    assert (storage.child("flat").localise(tmp_path / "scratch") / "x.bin").is_file()
     storage.upload(source, "artifact")
     storage.upload(source, "artifact")  # a second time replaces
     local = storage.child("artifact").localise(tmp_path / "scratch")
