@@ -1,6 +1,5 @@
 """Training on one rank, in this process: the global mean, resuming bit-equal, early stopping, refusals."""
 
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -154,28 +153,35 @@ def test_throughput_counts_real_tokens_of_all_ranks() -> None:
     assert figures["tokens_per_second"] * figures["step_seconds"] == pytest.approx(8)
 
 
-class Times(TrainerCallback):
-    """Makes each step 20 ms longer, and keeps the logged `step_seconds`, by step."""
+class Clock(TrainerCallback):
+    """A step takes one second and an evaluation a hundred; keeps the logged `step_seconds`, by step."""
 
     def __init__(self) -> None:
+        self.now = 0.0
         self.logged: dict[int, float] = {}
+
+    def perf_counter(self) -> float:
+        return self.now
+
+    def on_step_begin(self, args, state, control, **kwargs) -> None:
+        self.now += 1
+
+    def on_evaluate(self, args, state, control, **kwargs) -> None:
+        self.now += 100
 
     def on_log(self, args, state, control, logs, **kwargs) -> None:
         if "step_seconds" in logs:
             self.logged[state.global_step] = logs["step_seconds"]
 
-    def on_step_begin(self, args, state, control, **kwargs) -> None:
-        time.sleep(0.02)
 
-
-def test_step_time_is_that_of_the_steps_since_an_evaluation_or_a_resume(tmp_path) -> None:
-    """Each step sleeps 20 ms. Log lines at steps 6 and 12, evaluations at 4, 8 and 12: the line at step 6 covers two
-    steps, that at 12 four, and, resumed from step 8, four as well."""
+def test_step_time_is_that_of_the_steps_since_an_evaluation_or_a_resume(tmp_path, monkeypatch) -> None:
+    """Log lines at steps 1, 6 and 12, evaluations at 4, 8 and 12: the line at step 6 covers two steps, that at 12 four,
+    also when the run goes on from step 8."""
     config = override(CONFIG, {"checkpoints.every_steps": 4, "tracking.log_every": 6, "optimiser.max_steps": 12})
-    whole, resumed = Times(), Times()
-    trained(config, tmp_path / "a", callbacks=[whole])
-    trained(config, tmp_path / "b", resume_from=tmp_path / "a" / "checkpoint-8", callbacks=[resumed])
-    assert min(whole.logged[6], whole.logged[12], resumed.logged[12]) >= 0.02
+    for clock, resume_from in ((Clock(), None), (Clock(), tmp_path / "0" / "checkpoint-8")):
+        monkeypatch.setattr(training, "time", clock)
+        trained(config, tmp_path / str(int(resume_from is not None)), resume_from, callbacks=[clock])
+        assert clock.logged == ({12: 1} if resume_from else {1: 1, 6: 1, 12: 1})
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is there, so fp16 is allowed")
