@@ -102,12 +102,18 @@ def run(config: ScoreCorpusConfig, recipe: str) -> dict[str, Any]:
             return directory.summary()
         directory.storage.delete(COMPLETE)
         plan = corpus.stage(opened, directory.storage, config.text_column, scorer.labels, config.shard_rows, facts)
-        score(config, directory, plan, scorer)
+        score(pinned(config, facts), directory, plan, scorer)
         summary = publish(config, directory, plan)
         directory.complete()
         directory.storage.delete("shards")
     print(f"{summary['headline']}\noutput: {config.output}")
     return summary
+
+
+def pinned(config: ScoreCorpusConfig, facts: dict[str, Any]) -> ScoreCorpusConfig:
+    """The config with a hub model's name at the commit that it stands for now: workers load it later, and again."""
+    commit = facts["model"].get("commit")
+    return override(config, {"model": f"{config.model.partition('@')[0]}@{commit}"}) if commit else config
 
 
 def load(config: ScoreCorpusConfig) -> Scorer:

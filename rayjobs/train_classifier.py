@@ -152,8 +152,9 @@ def run(config: TrainClassifierConfig, recipe: str) -> dict[str, Any]:
         data = prepare_stage(config)
         best = training_stage(config, directory, data)
         print("evaluating", flush=True)
-        description = on_one_node(finish, config.scaling)(config, recipe, directory.uri, data.uri, best)
-        directory.storage.child("artifact").write_text(MANIFEST, sign(description))
+        descriptions = on_one_node(finish, config.scaling)(config, recipe, directory.uri, data.uri, best)
+        for folder, description in descriptions.items():
+            directory.storage.child(folder).write_text(MANIFEST, sign(description))
         directory.complete()
     summary = directory.summary()
     print(f"{summary['headline']}\nreport:   {directory.uri}/report.html\nartifact: {directory.uri}/artifact")

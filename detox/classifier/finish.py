@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from detox.classifier.calibration import Temperature, calibrated, fit_temperatures, fold_temperature
@@ -48,11 +49,12 @@ SYNTHETIC_NOTICE = (
 
 def finish(
     config: TrainClassifierConfig, recipe: str, run_uri: str, data_uri: str, checkpoint_uri: str
-) -> dict[str, Any]:
+) -> dict[str, dict[str, Any]]:
     """Evaluate the best checkpoint and write the artifact and the report.
 
     Returns:
-        the description of the artifact for its manifest, which the caller signs: a worker node has another key.
+        the descriptions of `artifact` and `baseline` for their manifests, which the caller signs: a worker node has
+        another key.
 
     Raises:
         ManifestError: the base model has a manifest that does not hold here.
@@ -65,23 +67,24 @@ def finish(
         base = load_for_training(config, data)
         parent = model_parent(base.name, base.revision, config.run.seed)
         checkpoint = Storage(checkpoint_uri).localise(folder)
-        model = AutoModelForSequenceClassification.from_pretrained(checkpoint)
+        # in full precision: ZeRO's checkpoints are bf16 where training was, and the artifact is used in fp32
+        model = AutoModelForSequenceClassification.from_pretrained(checkpoint, dtype=torch.float32)
         baseline = _baseline(config, data) if config.baseline else None
         evaluation = evaluate(config, model, base, data, baseline)
         facts = run_facts(config, recipe, run, data, baseline)
         artifact = write_artifact(config, folder / "artifact", model, base, data, evaluation, facts)
-        description = describe(
-            artifact,
-            {"run": run.name, "job": "train_classifier", "config_sha256": digest(identity(config))},
-            parents=[
-                {"name": "data", "digest": data.digest, "classification": data.facts["classification"]},
-                parent,
-            ],
-        )
-        run.storage.upload(artifact, "artifact")
+        made = {"artifact": artifact}
         if baseline is not None:
             baseline.save(folder / "baseline")
-            run.storage.upload(folder / "baseline", "baseline")
+            made["baseline"] = folder / "baseline"
+        origin = {"run": run.name, "job": "train_classifier", "config_sha256": digest(identity(config))}
+        source = {"name": "data", "digest": data.digest, "classification": data.facts["classification"]}
+        descriptions = {
+            name: describe(path, origin, [source, parent] if name == "artifact" else [source])
+            for name, path in made.items()
+        }
+        for name, path in made.items():
+            run.storage.upload(path, name)
         if config.submission:
             write_submission(load_artifact(artifact), Path(config.submission), folder / "submission.csv")
             run.storage.write_text("submission.csv", (folder / "submission.csv").read_text(encoding="utf-8"))
@@ -89,12 +92,12 @@ def finish(
     run.storage.write_text("report.html", classifier_report(evaluation, facts, explained).render())
     summary = evaluation.summary() | {"headline": evaluation.verdict(), "data": data_uri}
     run.write_json("summary.json", summary)
-    return description
+    return descriptions
 
 
 def _baseline(config: TrainClassifierConfig, data: PreparedData) -> TfidfScorer:
     train = data.part("train")
-    return TfidfScorer.fit(train.texts, train.labels_NL, data.labels, config.run.seed)
+    return TfidfScorer.fit(train.texts, train.labels_NL, data.labels, config.run.seed, task=config.task)
 
 
 def evaluate(
@@ -200,7 +203,12 @@ def write_artifact(
     }
     (folder / ARTIFACT).write_text(json.dumps(described, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     card = model_card(
-        evaluation, facts, base_model=base.name, base_revision=base.revision, max_length=config.model.max_length
+        evaluation,
+        facts,
+        base_model=base.name,
+        base_revision=base.revision,
+        max_length=config.model.max_length,
+        languages=data.facts["cleaning"]["languages"],
     )
     (folder / "README.md").write_text(card, encoding="utf-8")
     return folder

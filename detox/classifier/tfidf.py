@@ -29,6 +29,7 @@ from sklearn.pipeline import Pipeline
 
 from detox.classifier.metrics import classification_metrics, regression_metrics
 from detox.classifier.scorer import Scores
+from detox.governance.manifest import MANIFEST, verify_manifest
 
 Task = Literal["multi_label", "regression"]
 
@@ -129,14 +130,18 @@ class TfidfScorer:
     def load(cls, folder: str | Path) -> Self:
         """The baseline that `save` wrote.
 
-        joblib files are pickles, which run code when they are loaded: the digest in the metadata only finds a damaged
-        or mixed-up file, so load none whose folder you would not trust with code (a run's signed manifest covers it).
+        joblib files are pickles, which run code when they are loaded. A signed manifest in the folder, as a run leaves
+        it, must hold; without one the digest in the metadata only finds a damaged or mixed-up file, so load none whose
+        folder you would not trust with code.
 
         Raises:
             FileNotFoundError: one of the two files is missing.
+            ManifestError: the manifest does not hold.
             ValueError: the pipeline file is not the one that the metadata describes.
         """
         folder = Path(folder)
+        if (folder / MANIFEST).is_file():
+            verify_manifest(folder)
         meta = json.loads((folder / META_FILE).read_text(encoding="utf-8"))
         found = _sha256(folder / PIPELINE_FILE)
         if found != meta["sha256"]:

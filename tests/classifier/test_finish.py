@@ -23,7 +23,7 @@ from detox.classifier.worker import load_for_training
 from detox.data.prepare import prepare
 from detox.data.prepared import PreparedData
 from detox.data.settings import CleaningSettings, DataSettings
-from detox.governance.manifest import file_digests, verify_manifest, write_manifest
+from detox.governance.manifest import ManifestError, file_digests, verify_manifest, write_manifest
 from detox.models.loading import load_sequence_classifier
 from detox.runs.config import digest, override
 from detox.runs.environment import environment, hardware
@@ -115,6 +115,13 @@ def test_the_artifact_holds_what_it_promises(finished: Path) -> None:
     manifest = verify_manifest(artifact)
     assert manifest["files"] == file_digests(artifact)
     assert {parent["name"] for parent in manifest["parents"]} == {"data", "tiny/bert"}
+
+
+def test_a_changed_baseline_is_not_unpickled(finished: Path, tmp_path: Path) -> None:
+    TfidfScorer.load(shutil.copytree(finished / "baseline", tmp_path / "baseline"))
+    (tmp_path / "baseline" / "added.txt").write_text("x")
+    with pytest.raises(ManifestError):
+        TfidfScorer.load(tmp_path / "baseline")
 
 
 def test_the_cleaning_is_the_one_that_the_data_had(finished: Path, prepared: Path) -> None:
