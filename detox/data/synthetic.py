@@ -114,7 +114,7 @@ def _comment(rng: Writer) -> Comment:
     for _ in range(rng.choice((0, 1, 1, 2, 2, 3)) if sentences else rng.choice((1, 2, 2, 3, 3, 4))):
         sentences.append(_harmless(rng))
     if rng.random() < PERSONAL_SHARE:
-        sentences.append(_fill(rng.wording(PERSONAL), rng))
+        sentences.append(_fill(rng.choice(PERSONAL), rng))
     rng.shuffle(sentences)
     return _typed(sentences, rng), labels
 
@@ -122,15 +122,15 @@ def _comment(rng: Writer) -> Comment:
 def _harmless(rng: Writer) -> str:
     draw = rng.random()
     if draw < QUOTE_SHARE:
-        quote = _attack(rng)[0] if rng.random() < QUOTED_ATTACK_SHARE else _fill(rng.wording(CONTEXT), rng)
-        return _fill(rng.wording(QUOTES).replace("{quote}", quote), rng)
-    return _fill(rng.wording(MENTION if draw < QUOTE_SHARE + MENTION_SHARE else CONTEXT), rng)
+        quote = _attack(rng)[0] if rng.random() < QUOTED_ATTACK_SHARE else _fill(rng.choice(CONTEXT), rng)
+        return _fill(rng.choice(QUOTES).replace("{quote}", quote), rng)
+    return _fill(rng.choice(MENTION if draw < QUOTE_SHARE + MENTION_SHARE else CONTEXT), rng)
 
 
 def _attack(rng: Writer) -> Comment:
     (kind,) = rng.choices(list(ATTACK_WEIGHTS), list(ATTACK_WEIGHTS.values()))
     labels, patterns = ATTACKS[kind]
-    sentence = _fill(rng.wording(patterns), rng)
+    sentence = _fill(rng.choice(patterns), rng)
     if rng.random() < MISSPELT_SHARE:
         sentence = _misspell(sentence, rng)
     return sentence, frozenset(labels)
