@@ -56,6 +56,7 @@ def start(cluster: Cluster, storage: Path, prepared: Path) -> subprocess.Popen[b
     )
 
 
+@pytest.mark.slow
 def test_a_reclaimed_node_leaves_a_run_that_goes_on_with_one_worker(cluster: Cluster, prepared: Path, tmp_path) -> None:
     """At notice the run saves where it stands, which is no multiple of its eight steps; then the node is gone."""
     driver = start(cluster, tmp_path, prepared)
