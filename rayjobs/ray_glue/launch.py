@@ -31,8 +31,9 @@ WORKER_ENVIRONMENT = {
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
 }
 CONTROLLER_ENVIRONMENT = {
-    # `ray.train.report` waits for the next health check: up to 2 s by default, 0.02 s with this
-    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
+    # the controller polls the workers so often, and a `report` waits for the poll: 2 s by default; with 0.2 s the
+    # polls themselves cost 6 % of two busy cores (benchmarks.ray_overhead), with 1 s none that could be measured
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "1",
     # `print` in a worker would reach the log twice
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
 }
