@@ -72,8 +72,9 @@ def run(config: PrepareDataConfig, recipe: str) -> dict[str, Any]:
     from detox.governance.manifest import ensure_key
     from detox.runs.rundir import lease, open_run
     from detox.runs.storage import Storage
-    from rayjobs.ray_glue.data import RayMap, prepared_stage
+    from rayjobs.ray_glue.data import prepared_stage
     from rayjobs.ray_glue.launch import check_paths, connect
+    from rayjobs.ray_glue.ray_map import RayMap
 
     check_paths(config)
     read(config.data)  # what is wrong with the sources is said before the run takes its name and Ray starts

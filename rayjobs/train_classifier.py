@@ -225,7 +225,8 @@ def prepare_stage(config: TrainClassifierConfig) -> Storage:
 
     folder = prepared_folder(config)
     if folder is None:
-        from rayjobs.ray_glue.data import RayMap, prepared_stage
+        from rayjobs.ray_glue.data import prepared_stage
+        from rayjobs.ray_glue.ray_map import RayMap
 
         storage = Storage(config.run.storage)
         cleaning = RayMap(everywhere=storage.is_local) if config.scaling.num_workers else map

@@ -63,11 +63,11 @@ class TokenisedRows:
 
 
 class MicroBatch(list[int]):
-    """Row numbers of one forward pass, and how many rows the whole global batch has."""
+    """Row numbers of one forward pass, with the rows of the whole global batch, fillers aside."""
 
-    def __init__(self, rows: Sequence[int], global_rows: int) -> None:
+    def __init__(self, rows: Sequence[int], whole: np.ndarray) -> None:
         super().__init__(rows)
-        self.global_rows = global_rows
+        self.whole = whole
 
 
 def global_batches(lengths: np.ndarray, settings: BatchSettings, seed: int, epoch: int) -> list[np.ndarray]:
@@ -128,8 +128,12 @@ class MicroBatchSampler:
         self._lengths, self._settings, self._seed = lengths, settings, seed
         self._rank, self._ranks = rank, ranks
         self._accumulation = accumulation(settings, ranks)
-        self._steps = len(global_batches(lengths, settings, seed, 0))
         self._epoch = 0
+        self._steps = len(self.global_batches(0))
+
+    def global_batches(self, epoch: int) -> list[np.ndarray]:
+        """Row numbers of each optimizer step of an epoch, the same number of steps in every epoch."""
+        return global_batches(self._lengths, self._settings, self._seed, epoch)
 
     @property
     def batch_sampler(self) -> MicroBatchSampler:
@@ -143,10 +147,10 @@ class MicroBatchSampler:
 
     def __iter__(self) -> Iterator[MicroBatch]:
         parts = self._ranks * self._accumulation
-        for batch in global_batches(self._lengths, self._settings, self._seed, self._epoch):
+        for batch in self.global_batches(self._epoch):
             for turn in range(self._accumulation):
                 rows = batch[turn * self._ranks + self._rank :: parts]
-                yield MicroBatch(rows.tolist() or [FILLER], len(batch))
+                yield MicroBatch(rows.tolist() or [FILLER], batch)
 
 
 class RowDataset(Dataset[dict[str, torch.Tensor]]):
@@ -172,7 +176,7 @@ class RowDataset(Dataset[dict[str, torch.Tensor]]):
         labels_BL[[row == FILLER for row in batch]] = np.nan
         return pad_rows(tokens, self._pad_id) | {
             "labels": torch.from_numpy(labels_BL),
-            "global_rows": torch.tensor(batch.global_rows),
+            "global_rows": torch.tensor(len(batch.whole)),
         }
 
 

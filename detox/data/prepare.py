@@ -75,7 +75,7 @@ def prepare(settings: DataSettings, folder: Path, seed: int, map_shards: MapShar
     Args:
         folder: absent or empty.
         seed: of the split and of the language sample.
-        map_shards: runs the cleaning; `rayjobs.ray_glue.data` has Ray Data's.
+        map_shards: runs the cleaning; `rayjobs.ray_glue.ray_map` has Ray Data's.
 
     Raises:
         ValueError: a source that cannot be read (see `detox.data.reading.read`), no row left after cleaning, a part

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pyarrow.parquet as pq
 import pytest
 
 from detox.data import language
@@ -46,6 +49,30 @@ def test_a_script_that_is_not_known_is_foreign() -> None:
 def test_short_english_is_not_refused(text: str) -> None:
     """The best guess of lingua for most of them is another language, such as Indonesian for "gg"."""
     assert language.foreign([text], ("en",)) == [None]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Please tell me what you think of this", True),  # what, you, think, of, this: 5 of 8
+        ("Slobodan Milošević and Vuk Karadžić were the two that I asked, not Čedomir", True),  # lingua sees Bosnian
+        ("think think think think", False),  # one word, however often
+        ("the and you" + " слово" * 13, False),  # 3 of 16 words
+        ("the and you" + " слово" * 12, True),  # 3 of 15
+        ("", False),
+    ],
+)
+def test_frequent_words_tell_english(text: str, expected: bool) -> None:
+    assert language.reads_as_english(text) is expected
+
+
+@pytest.mark.data
+def test_hardly_a_text_of_another_language_is_taken_for_english(data_folder: Path) -> None:
+    """Eight languages of multilingual ParaDetox; two Amharic texts are half English."""
+    pairs = pq.read_table(data_folder / "multiparadetox_dev.parquet").to_pylist()
+    texts = [row[side] for row in pairs if row["lang"] != "en" for side in ("toxic", "neutral")]
+    assert len(texts) == 6400
+    assert sum(map(language.reads_as_english, texts)) <= 2
 
 
 @pytest.mark.parametrize(("text", "code"), [("привет", "ru"), ("你好", "zh")])

@@ -12,7 +12,7 @@ import pytest
 import ray
 from ray.cluster_utils import Cluster
 
-from rayjobs.ray_glue.data import RayMap
+from rayjobs.ray_glue.ray_map import RayMap
 from tests.rayjobs.test_train_classifier import command, comments, environment, prepared, wait_for_step
 
 __all__ = ["comments", "prepared"]

@@ -149,7 +149,7 @@ def test_a_run_leaves_signed_data_that_ray_did_not_change(
     run complete; an error in a worker comes out as it was raised."""
     import ray
 
-    from rayjobs.ray_glue.data import RayMap
+    from rayjobs.ray_glue.ray_map import RayMap
 
     words = ["files", "--data.source", str(comments), "--data.label-columns", "toxic"]
     words += ["--run.storage", str(tmp_path / "runs"), "--run.name", "prepared"]

@@ -184,13 +184,37 @@ def test_an_object_store_holds_the_run_and_what_it_resumes_from(bucket, prepared
     assert verify_manifest(local / "artifact")["classification"] == "open"
 
 
+ZERO = ["--optimiser.head-lr-factor", "1", "--optimiser.max-steps", "12"]
+"""DeepSpeed has one learning rate; so few steps that rounding, which Adam magnifies, has not grown."""
+
+
+def parameters(run_directory: Path) -> np.ndarray:
+    """All weights of the artifact, end to end."""
+    weights = load_file(run_directory / "artifact" / "model.safetensors")
+    return np.concatenate([weights[name].ravel().astype(np.float64) for name in sorted(weights)])
+
+
+@pytest.fixture(scope="module")
+def by_ddp(tmp_path_factory, prepared: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Weights after 12 steps and after one, which stands for where they started."""
+    storage = tmp_path_factory.mktemp("ddp")
+    run(storage, "run", prepared, *ZERO)
+    run(storage, "start", prepared, *ZERO[:2], "--optimiser.max-steps", "1")
+    return parameters(storage / "run"), parameters(storage / "start")
+
+
 @pytest.mark.parametrize("strategy", ["zero2", "zero3"])
-def test_zero_trains_with_two_workers(tmp_path, prepared: Path, uninterrupted: Path, strategy: str) -> None:
-    """DeepSpeed over gloo on CPU, for real; its AdamW keeps fp32 masters, so it agrees with DDP within tolerance."""
-    words = ["--optimiser.strategy", strategy, "--optimiser.head-lr-factor", "1", "--optimiser.max-steps", "12"]
-    run(tmp_path, "run", prepared, *words)
+def test_zero_trains_as_ddp_does(tmp_path, prepared: Path, by_ddp, strategy: str) -> None:
+    """DeepSpeed over gloo on CPU, for real: the weights end where those of DDP do, within a hundredth of the way."""
+    run(tmp_path, "run", prepared, *ZERO, "--optimiser.strategy", strategy)
+    ours, (ddp, start) = parameters(tmp_path / "run"), by_ddp
+    assert ours.shape == ddp.shape
+    assert np.linalg.norm(ours - ddp) < 0.01 * np.linalg.norm(ddp - start)
+
+
+@pytest.mark.slow
+def test_zero_trains_in_bf16(tmp_path, prepared: Path) -> None:
+    run(tmp_path, "run", prepared, *ZERO, "--optimiser.strategy", "zero2", "--optimiser.precision", "bf16")
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert 0 <= summary["test/roc_auc/macro"] <= 1
-    ours = load_file(tmp_path / "run" / "artifact" / "model.safetensors")
-    theirs = load_file(uninterrupted / "artifact" / "model.safetensors")
-    assert {name: value.shape for name, value in ours.items()} == {name: value.shape for name, value in theirs.items()}
+    assert np.isfinite(parameters(tmp_path / "run")).all()
