@@ -54,20 +54,25 @@ class Part:
     comments: Callable[[Columns], Iterable[Comment]]
 
 
-def locate(entry: str, settings: DataSettings) -> tuple[Origin, tuple[Part, ...]]:
+def locate(
+    entry: str, settings: DataSettings, sources: Mapping[str, Source] = SOURCES
+) -> tuple[Origin, tuple[Part, ...]]:
     """Origin and parts of one entry of `settings.source`.
+
+    Args:
+        sources: what an entry may name.
 
     Raises:
         ValueError: see `detox.data.reading.read`.
     """
-    if entry in SOURCES:
-        return _named(SOURCES[entry], settings)
+    if entry in sources:
+        return _named(sources[entry], settings)
     path = Path(entry)
     if path.is_dir():
         return _prepared(path)
     looks_like_a_file = path.suffix or "/" in entry or glob.has_magic(entry) or path.exists()
     if not looks_like_a_file:
-        source_named(entry)
+        source_named(entry, sources)
     return _files(entry, settings)
 
 

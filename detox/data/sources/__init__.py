@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping
 
 from detox.data.sources import (
     civil_comments,
@@ -35,17 +36,17 @@ SOURCES: dict[str, Source] = {
 }
 
 
-def source_named(name: str) -> Source:
+def source_named(name: str, sources: Mapping[str, Source] = SOURCES) -> Source:
     """The source of this name.
 
     Raises:
         ValueError: an unknown name; the nearest one and all known ones are listed.
     """
-    if name in SOURCES:
-        return SOURCES[name]
-    nearest = difflib.get_close_matches(name.lower(), SOURCES, n=1)
+    if name in sources:
+        return sources[name]
+    nearest = difflib.get_close_matches(name.lower(), sources, n=1)
     hint = f"did you mean {nearest[0]!r}? " if nearest else ""
     raise ValueError(
-        f"no source is named {name!r}: {hint}there are {', '.join(SOURCES)}; a file is named with its ending, "
+        f"no source is named {name!r}: {hint}there are {', '.join(sources)}; a file is named with its ending, "
         "such as comments.csv"
     )

@@ -1,0 +1,1 @@
+"""Rewriting toxic texts: curriculum training, losses, decoding, reranking."""
