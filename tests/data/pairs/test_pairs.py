@@ -213,7 +213,7 @@ def test_source_groups_ignore_case_and_punctuation() -> None:
 def test_real_pairs(data_folder: Path, tmp_path: Path) -> None:
     """MultiParaDetox and the English ParaDetox: nine languages, all in every part."""
     files = (str(data_folder / "multiparadetox_dev.parquet"), str(data_folder / "paradetox_en.parquet"))
-    settings = PairSettings(source=files, limit=5000)
+    settings = PairSettings(source=files, limit=3600)
     prepared = prepare_pairs(settings, tmp_path / "out", 42)
     assert prepared.languages == ("am", "ar", "de", "en", "es", "hi", "ru", "uk", "zh")
     for name in PARTS:
