@@ -147,8 +147,8 @@ def commit_of(name: str) -> str:
         return ""
     if COMMIT.fullmatch(location.revision):
         return location.revision
-    with _explained(location):
-        return _commit(location)
+    with explained(location):
+        return commit(location)
 
 
 def check_available(name: str) -> PretrainedConfig:
@@ -162,7 +162,7 @@ def check_available(name: str) -> PretrainedConfig:
         architecture = name.removeprefix("tiny/")
         return tiny.build_config(architecture, tiny.build_tokenizer(architecture))
     location = locate(name)
-    with _explained(location):
+    with explained(location):
         return AutoConfig.from_pretrained(location.source, revision=location.revision)
 
 
@@ -208,8 +208,8 @@ def _tiny(name: str, labels: Sequence[str], texts: Sequence[str], seed: int, dty
 
 
 def _pretrained(location: Location, labels: Sequence[str], dtype: Dtype) -> LoadedModel:
-    with _explained(location):
-        revision = _commit(location) if location.is_hub else location.revision
+    with explained(location):
+        revision = commit(location) if location.is_hub else location.revision
         config = AutoConfig.from_pretrained(location.source, revision=revision)
         _set_labels(config, labels, location)
         tokenizer = AutoTokenizer.from_pretrained(location.source, revision=revision)
@@ -220,11 +220,11 @@ def _pretrained(location: Location, labels: Sequence[str], dtype: Dtype) -> Load
             dtype=getattr(torch, dtype),
             ignore_mismatched_sizes=bool(labels),
         )
-    _give_padding(model, tokenizer)
+    give_padding(model, tokenizer)
     return LoadedModel(model.eval(), tokenizer, location.name, revision if location.is_hub else "")
 
 
-def _commit(location: Location) -> str:
+def commit(location: Location) -> str:
     """The commit behind a branch, a tag or a commit, online or in the local cache."""
     config_file = cached_file(location.source, "config.json", revision=location.revision)
     return extract_commit_hash(config_file, None) or location.revision
@@ -250,7 +250,7 @@ def _set_labels(config: PretrainedConfig, labels: Sequence[str], location: Locat
         )
 
 
-def _give_padding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+def give_padding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
     """Decoder-only models often have no padding token, and a batch of several texts needs one."""
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
@@ -259,7 +259,7 @@ def _give_padding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) ->
 
 
 @contextmanager
-def _explained(location: Location) -> Iterator[None]:
+def explained(location: Location) -> Iterator[None]:
     try:
         yield
     except OSError as error:
