@@ -15,7 +15,7 @@ import pytest
 @pytest.fixture
 def comments(tmp_path: Path) -> Path:
     """120 English comments of different lengths."""
-    words = [
+    words = ("please", "see", "the", "talk", "page", "before", "you", "revert", "that", "edit", "because", "nobody")
         "please",
         "see",
         "the",
