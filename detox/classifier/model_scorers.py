@@ -86,7 +86,7 @@ def load_artifact(folder: Path, *, device: str = "", dtype: str = "float32") -> 
     """
     from detox.data.cleaning import clean_text  # ftfy and lingua, which other scorers do without
 
-    _verified(folder)
+    verified(folder)
     facts = json.loads((folder / ARTIFACT).read_text(encoding="utf-8"))
     if facts["kind"] != "classifier":
         raise ValueError(f"{folder} is a {facts['kind']}, and scoring needs a classifier: name another run")
@@ -123,12 +123,12 @@ def model_parent(name: str, revision: str = "", seed: int = 0) -> dict[str, str]
     elif name.startswith("tiny/") or (folder := local_folder(name)) is None:
         found = digest({"name": name, "seed": seed})
     else:
-        manifest = _verified(folder)
+        manifest = verified(folder)
         found = digest(file_digests(folder))
     return {"name": name, "digest": found, "classification": manifest.get("classification", "open")}
 
 
-def _verified(folder: Path) -> dict[str, Any]:
+def verified(folder: Path) -> dict[str, Any]:
     """The manifest in an artifact's folder, or in the run directory above it, once it holds; empty where there is
     none."""
     for signed in (folder, folder.parent):

@@ -20,21 +20,33 @@ def tracker_for(run_uri: str, config: JobConfig, resume_from: Path | None) -> Tr
 
 
 class TrackerCallback(TrainerCallback):
-    """Hands the Trainer's log lines to a tracker, as `train` and `validation` events."""
+    """Hands the Trainer's log lines to a tracker, as `train` and `validation` events.
 
-    def __init__(self, tracker: Tracker) -> None:
-        self._tracker = tracker
+    Args:
+        closes: close the tracker when training ends; a curriculum trains several times.
+    """
+
+    def __init__(self, tracker: Tracker, closes: bool = True) -> None:
+        self._tracker, self._closes = tracker, closes
+        self._before = 0
+        self._stage: dict[str, Any] = {}
+
+    def start_stage(self, name: str, steps_before: int) -> None:
+        """Events from now on belong to this stage of a curriculum; steps are counted over all stages."""
+        self._before, self._stage = steps_before, {"stage": name}
 
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         logs: dict[str, Any] = kwargs["logs"]
-        place = {"epoch": round(state.epoch or 0.0, 4), "max_steps": state.max_steps}
+        step = self._before + state.global_step
+        place = {"epoch": round(state.epoch or 0.0, 4), "max_steps": self._before + state.max_steps, **self._stage}
         validation = {key.removeprefix("eval_"): value for key, value in logs.items() if key.startswith("eval_")}
         if validation:
-            self._tracker.log("validation", state.global_step, validation | place)
+            self._tracker.log("validation", step, validation | place)
         elif "loss" in logs:
-            self._tracker.log("train", state.global_step, logs | place)
+            self._tracker.log("train", step, logs | place)
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        self._tracker.close()
+        if self._closes:
+            self._tracker.close()

@@ -132,10 +132,11 @@ def character_similarity(first: Sequence[str], second: Sequence[str]) -> np.ndar
 
 def kept(sources: Sequence[str], outputs: Sequence[str], parts: Callable[[str], Sequence[str]]) -> np.ndarray:
     """Share of `parts(source)` that the output has too, each as often as it has it; NaN where the source has none."""
-    return np.array([_kept(parts(source), output) for source, output in _rows(sources, outputs)])
+    return np.array([kept_share(parts(source), output) for source, output in _rows(sources, outputs)])
 
 
-def _kept(parts: Sequence[str], output: str) -> float:
+def kept_share(parts: Sequence[str], output: str) -> float:
+    """Share of the parts that the output has, each as often as it is named; NaN of none."""
     if not parts:
         return float("nan")
     rest, found = output.casefold(), 0

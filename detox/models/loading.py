@@ -115,7 +115,7 @@ def local_folder(name: str) -> Path | None:
     if not folder.is_dir():
         return None
     found = folder / "artifact" if (folder / "artifact").is_dir() else folder
-    if not (found / "config.json").is_file():
+    if not any((found / name).is_file() for name in ("config.json", "adapter_config.json")):
         raise ModelUnavailableError(
             f"{folder} holds no model: it needs a config.json (Hugging Face layout) or, in a run directory, artifact/"
         )

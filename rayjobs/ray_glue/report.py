@@ -38,6 +38,11 @@ class ReportCallback(TrainerCallback):
 
     def __init__(self, checkpoints: Storage) -> None:
         self._checkpoints = checkpoints
+        self._before = 0
+
+    def start_stage(self, name: str, steps_before: int) -> None:
+        """Checkpoints from now on belong to this stage of a curriculum; steps are counted over all stages."""
+        self._before = steps_before
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -49,11 +54,12 @@ class ReportCallback(TrainerCallback):
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         made = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
         best = state.best_global_step == state.global_step
+        step = self._before + state.global_step
         mode = CheckpointUploadMode.SYNC if self._checkpoints.is_local else CheckpointUploadMode.ASYNC
         ray.train.report(
-            {"step": state.global_step, SELECTION: state.global_step if best else 0},
+            {"step": step, SELECTION: step if best else 0},
             checkpoint=Checkpoint.from_directory(str(made)),
-            checkpoint_dir_name=f"step-{state.global_step:07d}",
+            checkpoint_dir_name=f"step-{step:07d}",
             checkpoint_upload_mode=mode,
             delete_local_checkpoint_after_upload=False,
             checkpoint_upload_fn=self._upload,

@@ -17,7 +17,7 @@ def comments(tmp_path: Path) -> Path:
     """120 English comments of different lengths."""
     words = ("please", "see", "the", "talk", "page", "before", "you", "revert", "that", "edit", "because", "nobody")
     texts = [" ".join(words[row % 5 :] * (row % 4 + 1)) + f" number {row}" for row in range(120)]
-    toxic = pa.array([row % 3 == 0 for row in range(120)], pa.int8())
+    toxic = pa.array([int(row % 3 == 0) for row in range(120)], pa.int8())
     pq.write_table(pa.table({"text": texts, "toxic": toxic}), tmp_path / "comments.parquet")
     return tmp_path / "comments.parquet"
 
