@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from torch import nn
 
 TEMPERATURE_RANGE = (0.05, 20.0)
+SPREAD = 0.5
+"""How far from 1 a temperature is expected, as the standard deviation of its logarithm. Without that expectation a
+label whose few validation rows the model tells apart without a mistake would get the least temperature there is, and
+claim certainty; with many rows it counts for nothing."""
 """Beyond these a temperature is a sign of too few rows, not of confidence."""
 
 
@@ -76,7 +80,8 @@ def negative_log_likelihood(logits_N: np.ndarray, targets_N: np.ndarray, tempera
 
 
 def fit_temperatures(logits_NL: np.ndarray, targets_NL: np.ndarray, labels: Sequence[str]) -> tuple[Temperature, ...]:
-    """The temperature of each label that minimises the cross-entropy on validation rows, within 0.05..20."""
+    """The likeliest temperature of each label given its validation rows and a normal prior on its logarithm (mean 0,
+    deviation `SPREAD`), within 0.05..20."""
     return tuple(
         _fit_temperature(label, logits_NL[:, column], targets_NL[:, column]) for column, label in enumerate(labels)
     )
@@ -90,9 +95,13 @@ def _fit_temperature(label: str, logits_N: np.ndarray, targets_N: np.ndarray) ->
     before = negative_log_likelihood(logits_K, targets_K)
     if (targets_K >= 0.5).all() or (targets_K < 0.5).all():
         return Temperature(label, 1.0, before, before, fitted=False)
-    # The loss is convex in 1/T, so unimodal in log T, where 0.05 and 20 lie evenly about 1.
+
+    def loss(log_t: float) -> float:
+        """In nats, all rows together; 0.05 and 20 lie evenly about log 1."""
+        return len(targets_K) * negative_log_likelihood(logits_K, targets_K, np.exp(log_t)) + log_t**2 / (2 * SPREAD**2)
+
     found = minimize_scalar(
-        lambda log_t: negative_log_likelihood(logits_K, targets_K, np.exp(log_t)),
+        loss,
         bounds=np.log(TEMPERATURE_RANGE),
         method="bounded",
     )

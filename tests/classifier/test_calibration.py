@@ -79,8 +79,9 @@ def test_fold_needs_a_matching_layer_and_a_positive_temperature() -> None:
 
 @pytest.mark.parametrize("temperature", [0.3, 1.0, 4.0])
 def test_fit_finds_the_temperature_that_was_applied(temperature: float) -> None:
-    """Logits are the true log-odds times T, and the targets the true probabilities: the minimum is at T exactly."""
-    truth_N1 = np.linspace(0.02, 0.98, 97)[:, None]
+    """Logits are the true log-odds times T, and the targets the true probabilities: the loss is least at T. With 97,000
+    rows the prior counts for nothing."""
+    truth_N1 = np.tile(np.linspace(0.02, 0.98, 97), 1000)[:, None]
     (fit,) = fit_temperatures(logit(truth_N1) * temperature, truth_N1, ["toxic"])
     assert fit.value == pytest.approx(temperature, rel=1e-3)
     assert fit.fitted
@@ -100,11 +101,21 @@ def test_fit_never_raises_the_loss_and_keeps_the_order(seed: int) -> None:
 
 def test_temperature_stays_in_its_range() -> None:
     """Logits that separate the classes want T towards 0, logits without information T towards infinity."""
-    targets_NL = np.array([[0.0], [0.0], [1.0], [1.0]])
-    (sharp,) = fit_temperatures(np.array([[-1.0], [-1.0], [1.0], [1.0]]), targets_NL, ["a"])
-    (flat,) = fit_temperatures(np.array([[1.0], [-1.0], [1.0], [-1.0]]), targets_NL, ["a"])
+    targets_NL = np.tile([[0.0], [0.0], [1.0], [1.0]], (25_000, 1))
+    many = len(targets_NL) // 4
+    (sharp,) = fit_temperatures(np.tile([[-0.3], [-0.3], [0.3], [0.3]], (many, 1)), targets_NL, ["a"])
+    (flat,) = fit_temperatures(np.tile([[1.0], [-1.0], [1.0], [-1.0]], (many, 1)), targets_NL, ["a"])
     assert 0.05 <= sharp.value < 0.06
     assert 19 < flat.value <= 20
+
+
+def test_few_rows_that_are_told_apart_make_nobody_certain() -> None:
+    """Two positives of ten, told apart by a logit of 3 either way: the loss alone would take the least temperature, and
+    then say 1 - 1e-26; with the prior on log T the temperature stays above a half."""
+    logits_NL = np.array([[3.0]] * 2 + [[-3.0]] * 8)
+    (fit,) = fit_temperatures(logits_NL, (logits_NL > 0).astype(float), ["a"])
+    assert 0.5 < fit.value < 1
+    assert fit.nll_after < fit.nll_before
 
 
 def test_one_class_or_no_row_keeps_one() -> None:
@@ -120,7 +131,7 @@ def test_one_class_or_no_row_keeps_one() -> None:
 
 
 def test_missing_targets_have_no_say() -> None:
-    truth_N1 = np.linspace(0.02, 0.98, 97)[:, None]
+    truth_N1 = np.tile(np.linspace(0.02, 0.98, 97), 1000)[:, None]
     more_N1 = np.concatenate([logit(truth_N1) * 2, [[50.0]]])
     (fit,) = fit_temperatures(more_N1, np.concatenate([truth_N1, [[np.nan]]]), ["toxic"])
     assert fit.value == pytest.approx(2, rel=1e-3)
