@@ -19,6 +19,7 @@ from sklearn.feature_extraction.text import HashingVectorizer
 from detox.classifier.sides import SideScorer
 from detox.data.pairs.prepared import PairRow
 from detox.rewriter.fluency import CharacterModel
+from detox.rewriter.lexicon import UNSPACED
 
 Texts = Sequence[str]
 Langs = Sequence[str]
@@ -92,9 +93,23 @@ def offline_judges(judge_rows: Sequence[PairRow], embed_english: bool = True) ->
 
 
 def character_similarity(first: Texts, second: Texts, langs: Langs) -> np.ndarray:
-    """Cosine of hashed character 1- to 4-grams within words, 0..1 `[N]`; two empty texts are 0."""
-    vectorizer = HashingVectorizer(analyzer="char_wb", ngram_range=(1, 4), n_features=1 << 18, alternate_sign=False)
+    """Cosine of hashed character n-grams within words, 0..1 `[N]`: 2 to 4 characters, in scripts without spaces 1 to 3.
+
+    Texts that have nothing to do with each other come to less than 0.2; two empty ones to 0.
+    """
+    vectorizer = HashingVectorizer(analyzer=ngrams, n_features=1 << 18, alternate_sign=False)
     return np.asarray(vectorizer.transform(first).multiply(vectorizer.transform(second)).sum(axis=1)).ravel()
+
+
+def ngrams(text: str) -> list[str]:
+    """Character n-grams of each word, case folded, its borders marked."""
+    found: list[str] = []
+    for word in text.casefold().split():
+        unspaced = UNSPACED.search(word) is not None
+        padded = word if unspaced else f" {word} "
+        for length in range(1, 4) if unspaced else range(2, 5):
+            found += [padded[at : at + length] for at in range(len(padded) - length + 1)]
+    return found
 
 
 class MiniLmSimilarity:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 import torch
@@ -123,3 +125,15 @@ def test_the_window_length_is_known_from_the_config() -> None:
     assert window_length(relative.model.config, 2048) == 2048
     with pytest.raises(ValueError, match="the model reads 512 tokens"):  # its tokenizer says so
         window_length(relative.model.config, 2048, relative.tokenizer)
+
+
+def test_few_compiled_kernels_are_kept_unless_the_user_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else memory grows with the number of texts; `benchmarks.scoring` measures it."""
+    name = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
+    built = tiny.build("bert", head="sequence_classification", num_labels=1)
+    monkeypatch.delenv(name, raising=False)
+    Engine(built.model, built.tokenizer)
+    assert os.environ[name] == "32"
+    monkeypatch.setenv(name, "512")
+    Engine(built.model, built.tokenizer)
+    assert os.environ[name] == "512"

@@ -1,0 +1,84 @@
+"""Encoder-decoders by name: `tiny/t5`, a folder, or `owner/name@revision` of the hub; with LoRA adapters if wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, TaskType, get_peft_model
+from transformers import AutoConfig, AutoModelForSeq2SeqLM, AutoTokenizer, PreTrainedModel
+
+from detox.models import tiny
+from detox.models.loading import Dtype, LoadedModel, ModelUnavailableError, commit, explained, give_padding, locate
+
+
+def load_seq2seq(
+    name: str,
+    *,
+    texts_for_tokenizer: Sequence[str] = tiny.DEFAULT_TEXTS,
+    seed: int = 0,
+    dtype: Dtype = "float32",
+    **tiny_options: Any,
+) -> LoadedModel:
+    """An encoder-decoder in evaluation mode with its tokenizer.
+
+    Args:
+        name: `tiny/t5`, `tiny/mt5`, a folder, or `owner/name@revision`.
+        texts_for_tokenizer: what the tokenizer of a `tiny/…` model is trained on.
+        seed: of a `tiny/…` model's weights.
+        tiny_options: `hidden`, `vocab_size` and further config keys of a `tiny/…` model.
+
+    Raises:
+        ModelUnavailableError: no such model, no access to it, the hub cannot be reached, or it is no encoder-decoder.
+    """
+    if name.startswith("tiny/"):
+        architecture = name.removeprefix("tiny/")
+        built = tiny.build(architecture, texts_for_tokenizer, head="seq2seq_lm", seed=seed, **tiny_options)
+        return LoadedModel(built.model.to(getattr(torch, dtype)), built.tokenizer, name, "")
+    location = locate(name)
+    with explained(location):
+        revision = commit(location) if location.is_hub else location.revision
+        config = AutoConfig.from_pretrained(location.source, revision=revision)
+        if not config.is_encoder_decoder:
+            raise ModelUnavailableError(
+                f"{location.name} is a {config.model_type}, and a rewriter is an encoder-decoder: name a T5 or an mT5"
+            )
+        tokenizer = AutoTokenizer.from_pretrained(location.source, revision=revision)
+        model = AutoModelForSeq2SeqLM.from_pretrained(
+            location.source, revision=revision, config=config, dtype=getattr(torch, dtype)
+        )
+    give_padding(model, tokenizer)
+    return LoadedModel(model.eval(), tokenizer, location.name, revision if location.is_hub else "")
+
+
+def with_lora(
+    model: PreTrainedModel, rank: int, alpha: float, dropout: float, target_modules: Sequence[str]
+) -> PreTrainedModel:
+    """The model with low-rank adapters, which alone are trained from now on.
+
+    Raises:
+        ValueError: a target module that the model does not have.
+    """
+    settings = LoraConfig(
+        task_type=TaskType.SEQ_2_SEQ_LM,
+        r=rank,
+        lora_alpha=alpha,  # type: ignore[arg-type]  # annotated as int, used as a factor
+        lora_dropout=dropout,
+        target_modules=list(target_modules),
+    )
+    return get_peft_model(model, settings)  # type: ignore[return-value,arg-type]
+
+
+def load_trained(folder: Path, base_model: str, base_revision: str) -> LoadedModel:
+    """What a run of ours left: a whole model, or adapters on top of their base model.
+
+    Raises:
+        ModelUnavailableError: the base model is not there.
+    """
+    if not (folder / "adapter_config.json").is_file():
+        return load_seq2seq(str(folder))
+    base = load_seq2seq(f"{base_model}@{base_revision}" if base_revision else base_model)
+    model = PeftModel.from_pretrained(base.model, str(folder))
+    return LoadedModel(model.eval(), base.tokenizer, base_model, base_revision)  # type: ignore[arg-type]

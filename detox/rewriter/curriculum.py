@@ -1,0 +1,281 @@
+"""S2's CurriculumSeq2SeqTrainer: a controller over one `Seq2SeqTrainer` that takes the same model through stages.
+
+Each stage loads its pairs, sets learning rate and schedule (a new optimizer, as in S2), trains, evaluates, logs, and
+leaves its weights under the stage's name. Model instance, tokenizer, adapters, loss and collator stay the same.
+
+What a stage leaves goes to the stage store under the hash of all that made it: model, data, the stage and those before
+it, seed, ranks, precision, batches. So an interrupted curriculum goes on with the stage it was in, at the step of its
+last checkpoint, and another schedule that begins with the same stages does not train them again.
+
+Shapes: P pairs.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import takewhile
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from safetensors.torch import load_file, save_file
+from torch import nn
+from transformers import TrainerCallback, set_seed
+
+from detox.classifier.batching import MicroBatchSampler
+from detox.data.pairs.difficulty import LEVELS
+from detox.data.pairs.prepared import PairRow
+from detox.rewriter.batches import CompetenceSampler, TokenisedPairs
+from detox.rewriter.settings import CurriculumSettings, StageSettings, TrainRewriterConfig
+from detox.rewriter.training import RewriterTrainer
+from detox.runs.config import digest
+from detox.runs.rundir import COMPLETE
+from detox.runs.stages import StageStore
+from detox.runs.storage import Storage
+
+CODE_VERSION = 1
+"""To be raised with every change that alters what a stage of the same settings leaves."""
+WEIGHTS, FIGURES, MARK = "trainable.safetensors", "figures.json", "stage.json"
+
+Figures = dict[str, float]
+
+
+class Stage(NamedTuple):
+    """One stage with what identifies it."""
+
+    number: int
+    settings: StageSettings
+    rows: np.ndarray
+    """Positions of its pairs among the training pairs."""
+    description: dict[str, Any]
+    """All that makes its outcome."""
+
+    @property
+    def name(self) -> str:
+        """`1-easy`: place in the schedule, and level."""
+        return f"{self.number + 1}-{self.settings.stage}"
+
+
+@runtime_checkable
+class StageListener(Protocol):
+    """A callback that wants to know which stage begins, and how many optimizer steps those before it took."""
+
+    def start_stage(self, name: str, steps_before: int) -> None: ...
+
+
+class CurriculumSeq2SeqTrainer:
+    """Takes one trainer's model through the stages.
+
+    Args:
+        trainer: holds model, arguments, loss and callbacks.
+        pairs: all training pairs.
+        habit: texts as their own rewrite, for a `copy` stage.
+        stages: of `plan`.
+        store: finished stages of the storage.
+        evaluate: figures of the model as it is at the end of a stage, the same on every rank.
+    """
+
+    def __init__(
+        self,
+        trainer: RewriterTrainer,
+        pairs: TokenisedPairs,
+        habit: TokenisedPairs,
+        stages: Sequence[Stage],
+        store: StageStore,
+        config: TrainRewriterConfig,
+        evaluate: Callable[[], Figures],
+    ) -> None:
+        self._trainer, self._pairs, self._habit = trainer, pairs, habit
+        self._stages, self._store = stages, store
+        self._config, self._evaluate = config, evaluate
+        self._mark = StageMark()
+
+    def steps_done(self, resume_from: Path | None) -> int:
+        """Optimizer steps, over all stages, after which `train(resume_from)` goes on."""
+        finished = self._finished()
+        if resume_from is not None and (resume_from / MARK).is_file():
+            mark = json.loads((resume_from / MARK).read_text(encoding="utf-8"))
+            if mark["number"] == len(finished):
+                return int(mark["step"])
+        return sum(int(json.loads(folder.read_text(FIGURES))["steps"]) for folder in finished)
+
+    def listen(self, callbacks: Sequence[TrainerCallback]) -> None:
+        """Add callbacks to the trainer; each checkpoint is marked before they see it, since some take it away."""
+        for callback in (self._mark, *callbacks):
+            self._trainer.add_callback(callback)
+
+    def train(self, resume_from: Path | None = None) -> list[Figures]:
+        """All stages; the figures of each.
+
+        Args:
+            resume_from: a checkpoint within a stage of this curriculum.
+        """
+        figures = self._take_up_finished()
+        for stage in self._stages[len(figures) :]:
+            steps_before = int(sum(done["steps"] for done in figures))
+            for callback in self._trainer.callback_handler.callbacks:
+                if isinstance(callback, StageListener):
+                    callback.start_stage(stage.name, steps_before)
+            self._mark.start(stage, steps_before)
+            figures.append(self._train_stage(stage, _checkpoint_of(stage, resume_from)))
+        return figures
+
+    def _finished(self) -> list[Storage]:
+        """The longest run of finished stages, from the first."""
+        return list(takewhile(lambda folder: folder.exists(COMPLETE), map(self.folder, self._stages)))
+
+    def folder(self, stage: Stage) -> Storage:
+        """Where a stage's weights and figures are kept."""
+        return self._store.folder(f"rewriter-{stage.settings.stage}", stage.description)
+
+    def _take_up_finished(self) -> list[Figures]:
+        """Figures of the finished stages; the model gets the weights that the last of them left."""
+        folders = self._finished()
+        if folders:
+            load_trainable(self._model, folders[-1])
+            print(f"{len(folders)} of {len(self._stages)} stages are done already: {folders[-1].uri}", flush=True)
+        return [json.loads(folder.read_text(FIGURES)) for folder in folders]
+
+    def _train_stage(self, stage: Stage, checkpoint: Path | None) -> Figures:
+        config, args = self._config, self._trainer.args
+        set_seed(config.run.seed + stage.number)  # what is drawn does not depend on the stages before
+        pairs = self._habit if stage.settings.stage == "copy" else self._pairs.select(stage.rows)
+        sampler, epochs = stage_sampler(stage, pairs, config, args.process_index, args.world_size)
+        self._trainer.start_stage(pairs, sampler, stage.settings, epochs)
+        outcome = self._trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        figures = {
+            "pairs": len(pairs),
+            "steps": self._trainer.state.global_step,
+            "train_loss": outcome.training_loss,
+            **{key.removeprefix("eval_"): value for key, value in self._trainer.evaluate().items()},
+            **self._evaluate(),
+        }
+        self._keep(stage, figures)
+        return figures
+
+    def _keep(self, stage: Stage, figures: Figures) -> None:
+        """Rank 0 leaves the weights in the store; the others wait."""
+
+        def produce(folder: Path) -> None:
+            save_file(trainable(self._model), folder / WEIGHTS)
+            (folder / FIGURES).write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+
+        if self._trainer.args.process_index == 0:
+            self._store.run(f"rewriter-{stage.settings.stage}", stage.description, produce)
+        if self._trainer.args.world_size > 1:
+            dist.barrier()
+
+    @property
+    def _model(self) -> nn.Module:
+        assert self._trainer.model is not None
+        return self._trainer.model
+
+
+class StageMark(TrainerCallback):
+    """Writes into each checkpoint which stage it belongs to."""
+
+    def start(self, stage: Stage, steps_before: int) -> None:
+        self._stage, self._before = stage, steps_before
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if args.process_index == 0:
+            mark = {
+                "number": self._stage.number,
+                "description": digest(self._stage.description),
+                "step": self._before + state.global_step,
+            }
+            folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+            (folder / MARK).write_text(json.dumps(mark) + "\n", encoding="utf-8")
+
+
+def _checkpoint_of(stage: Stage, checkpoint: Path | None) -> Path | None:
+    """The checkpoint, if it was made within this stage."""
+    if checkpoint is None or not (checkpoint / MARK).is_file():
+        return None
+    mark = json.loads((checkpoint / MARK).read_text(encoding="utf-8"))
+    return checkpoint if mark["description"] == digest(stage.description) else None
+
+
+def plan(rows: Sequence[PairRow], config: TrainRewriterConfig, produced_by: Mapping[str, Any]) -> list[Stage]:
+    """The stages with their pairs and what identifies each.
+
+    Args:
+        rows: training pairs.
+        produced_by: what all stages have in common: model, data, ranks, precision and the like.
+
+    Raises:
+        ValueError: a stage without pairs.
+    """
+    settings = config.curriculum
+    stages: list[Stage] = []
+    before = digest({"code_version": CODE_VERSION, **produced_by})
+    for number, stage in enumerate(settings.stages):
+        chosen = stage_rows(rows, stage, settings)
+        if not len(chosen):
+            counts = {level: sum(row.level == level for row in rows) for level in LEVELS}
+            raise ValueError(
+                f"stage {number + 1}, {stage.stage}, has no pairs to learn from (there are {counts}): leave it out of "
+                "--curriculum.stages, or move the borders under --data.difficulty"
+            )
+        description = {
+            "before": before,
+            "stage": stage.model_dump(mode="json"),
+            "pacing": settings.model_dump(mode="json", exclude={"stages"}),
+            "number": number,
+        }
+        stages.append(Stage(number, stage, chosen, description))
+        before = digest(description)
+    return stages
+
+
+def stage_rows(rows: Sequence[PairRow], stage: StageSettings, settings: CurriculumSettings) -> np.ndarray:
+    """Positions of the pairs that a stage learns."""
+    if stage.stage in ("full", "copy"):
+        return np.arange(len(rows))
+    levels = LEVELS[: LEVELS.index(stage.stage) + 1] if settings.pacing == "cumulative" else (stage.stage,)
+    return np.flatnonzero([row.level in levels for row in rows])
+
+
+def stage_sampler(
+    stage: Stage, pairs: TokenisedPairs, config: TrainRewriterConfig, rank: int, ranks: int
+) -> tuple[MicroBatchSampler, float]:
+    """What a rank forwards in this stage, and for how many epochs of it."""
+    lengths = pairs.sources.lengths + pairs.targets.lengths
+    seed = config.run.seed + stage.number
+    if config.curriculum.pacing != "competence" or stage.settings.stage == "copy":
+        return MicroBatchSampler(lengths, config.batch, seed, rank, ranks), stage.settings.epochs
+    steps = math.ceil(stage.settings.epochs * len(pairs) / config.batch.size)
+    initial = config.curriculum.initial_competence
+    return CompetenceSampler(lengths, pairs.difficulty_P, steps, initial, config.batch, seed, rank, ranks), 1.0
+
+
+def trainable(model: nn.Module) -> dict[str, torch.Tensor]:
+    """What training changes: adapters, or the whole model."""
+    return {name: parameter.detach().cpu().contiguous() for name, parameter in _trained(model)}
+
+
+def load_trainable(model: nn.Module, folder: Storage) -> None:
+    """Put the weights that a stage left into the model.
+
+    Raises:
+        ValueError: they are of another model.
+    """
+    import tempfile
+
+    with tempfile.TemporaryDirectory(prefix="detox-stage-") as scratch:
+        weights = load_file(folder.localise(Path(scratch)) / WEIGHTS)
+    mine = dict(_trained(model))
+    if weights.keys() != mine.keys():
+        raise ValueError(f"{folder.uri} holds the weights of another model: delete it, and the stage is trained again")
+    with torch.no_grad():
+        for name, parameter in mine.items():
+            parameter.copy_(weights[name])
+
+
+def _trained(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    """Trained parameters by name; those that share memory once."""
+    return ((name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad)

@@ -1,0 +1,168 @@
+"""Which of several rewrites is given out, and what is done where none will do.
+
+A candidate is worth (neutrality)^a (similarity)^b (fluency)^c, by scorers other than those that evaluate. One that is
+its toxic source again never wins while another keeps enough of the meaning. Where every candidate is a copy, or
+loses too much, the toxic words are cut out of the source: those of the lexicon, or, where it knows none, the words
+without which the scorer finds the text least toxic. Every output says how it was made.
+
+Shapes: N texts, C candidates of a text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal, NamedTuple
+
+import numpy as np
+from pydantic import Field
+
+from detox.data.pairs.cleaning import Toxicity
+from detox.evaluation.detoxification import normalised
+from detox.rewriter.lexicon import WORD, Lexicon, Span, cut
+from detox.runs.config import Config
+
+How = Literal["model", "reranked", "edited", "already neutral"]
+
+Similarity = Callable[[Sequence[str], Sequence[str], Sequence[str]], np.ndarray]
+"""Sources, rewrites and languages in, 0..1 `[N]` out."""
+
+
+class RerankSettings(Config):
+    """How candidates are weighed."""
+
+    neutrality: float = Field(default=1.0, ge=0)
+    similarity: float = Field(default=1.0, ge=0)
+    fluency: float = Field(default=0.3, ge=0)
+    """Exponents of the three parts."""
+    least_similarity: float = Field(default=0.4, ge=0, le=1)
+    """A candidate with less is another text, and passes only where there is nothing else."""
+    neutral_below: float = Field(default=0.15, ge=0, le=1)
+    """A source with less toxicity stays as it is; 0: every source is rewritten."""
+    copies_above: float = Field(default=0.3, ge=0, le=1)
+    """A source with more toxicity is toxic: its copy is no rewrite."""
+    edits: Literal["last_resort", "candidate"] = "last_resort"
+    """Whether cutting the toxic words out is tried where no candidate will do, or competes with them."""
+    most_cuts: int = Field(default=3, ge=1)
+    """Words that may be cut out where the lexicon knows none."""
+
+
+class Rewrite(NamedTuple):
+    """What became of one text."""
+
+    text: str
+    how: How
+    toxicity_before: float
+    toxicity_after: float
+    similarity: float
+
+
+class Request(NamedTuple):
+    """A text with its candidates, the model's own first."""
+
+    source: str
+    lang: str
+    candidates: tuple[str, ...]
+
+
+class Reranker:
+    """Chooses among candidates.
+
+    Args:
+        toxicity: of texts in languages, 0..1.
+        similarity: of two texts, 0..1.
+        fluency: bits a character of texts in languages; the lower, the more fluent.
+        lexicon: knows the toxic words that the last resort cuts out.
+    """
+
+    def __init__(
+        self,
+        toxicity: Toxicity,
+        similarity: Similarity,
+        fluency: Toxicity,
+        lexicon: Lexicon,
+        settings: RerankSettings,
+    ) -> None:
+        self._toxicity, self._similarity, self._fluency = toxicity, similarity, fluency
+        self._lexicon, self._settings = lexicon, settings
+
+    def choose(self, requests: Sequence[Request]) -> list[Rewrite]:
+        """A rewrite of each text, in order."""
+        langs = [request.lang for request in requests]
+        before_N = self._toxicity([request.source for request in requests], langs) if requests else np.zeros(0)
+        edits = [self.edit(request.source, request.lang) for request in requests]
+        offers = [self._offers(*item) for item in zip(requests, edits, before_N.tolist(), strict=True)]
+        flat = [(number, text) for number, offer in enumerate(offers) for text in offer]
+        sources = [requests[number].source for number, _ in flat]
+        texts, flat_langs = [text for _, text in flat], [langs[number] for number, _ in flat]
+        toxicity = self._toxicity(texts, flat_langs) if flat else np.zeros(0)
+        similarity = self._similarity(sources, texts, flat_langs) if flat else np.zeros(0)
+        worth = self._worth(sources, texts, flat_langs, toxicity, similarity)
+        if self._settings.edits == "last_resort":
+            will_do = (toxicity <= self._settings.copies_above) & (similarity >= self._settings.least_similarity)
+            worth += np.where(will_do, 1.0, 0.0)
+        chosen: list[Rewrite] = []
+        begin = 0
+        for request, offer, edit, before in zip(requests, offers, edits, before_N.tolist(), strict=True):
+            mine = slice(begin, begin + len(offer))
+            begin += len(offer)
+            if self._settings.edits == "last_resort" and worth[mine][:-1].max(initial=0.0) >= 1:
+                mine = slice(mine.start, mine.stop - 1)  # the edit comes last
+            best = mine.start + int(np.argmax(worth[mine]))
+            how = self._how(request, texts[best], edit, before)
+            chosen.append(Rewrite(texts[best], how, before, float(toxicity[best]), float(similarity[best])))
+        return chosen
+
+    def _offers(self, request: Request, edit: str, before: float) -> list[str]:
+        """What may be given out: the source alone where it is neutral; else the candidates that are no copies of it,
+        and the edit."""
+        if before < self._settings.neutral_below:
+            return [request.source]
+        is_toxic = before > self._settings.copies_above
+        copy = normalised(request.source)
+        fit = [text for text in request.candidates if text.strip() and not (is_toxic and normalised(text) == copy)]
+        return [*dict.fromkeys(text for text in fit if text != edit), edit]
+
+    def _worth(
+        self,
+        sources: Sequence[str],
+        texts: Sequence[str],
+        langs: Sequence[str],
+        toxicity: np.ndarray,
+        similarity: np.ndarray,
+    ) -> np.ndarray:
+        settings = self._settings
+        if not len(texts):
+            return np.zeros(0)
+        strange = np.maximum(self._fluency(texts, langs) - self._fluency(sources, langs), 0.0)
+        worth = (
+            np.maximum(1 - toxicity, 1e-6) ** settings.neutrality
+            * np.maximum(similarity, 1e-6) ** settings.similarity
+            * np.exp2(-strange) ** settings.fluency
+        )
+        return np.where(similarity >= settings.least_similarity, worth, worth - 1.0)
+
+    def _how(self, request: Request, text: str, edit: str, before: float) -> How:
+        if before < self._settings.neutral_below:
+            return "already neutral"
+        if request.candidates and text == request.candidates[0]:
+            return "model"
+        return "reranked" if text in request.candidates else "edited" if text == edit else "reranked"
+
+    def edit(self, source: str, lang: str) -> str:
+        """The source without its toxic words; the lexicon's, or the least tolerable by the scorer. Never empty: where
+        nothing would be left, the source."""
+        spans = self._lexicon.spans(source, lang) or self._least_tolerable(source, lang)
+        return cut(source, spans) or source
+
+    def _least_tolerable(self, source: str, lang: str) -> list[Span]:
+        """Words, one after the other, without which the text is least toxic, until it is not toxic any more."""
+        words = [match.span() for match in WORD.finditer(source)]
+        spans: list[Span] = []
+        while len(spans) < min(self._settings.most_cuts, len(words) - 1):
+            left = [word for word in words if word not in spans]
+            without = [cut(source, sorted([*spans, word])) for word in left]
+            toxicity_W = self._toxicity(without, [lang] * len(left))
+            spans.append(left[int(np.argmin(toxicity_W))])
+            if toxicity_W.min() < self._settings.copies_above:
+                break
+        return sorted(spans)

@@ -1,0 +1,122 @@
+"""The settings of rewriter training, without torch, so that a job's `--help` is instant."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from detox.classifier.settings import BatchSettings
+from detox.data.pairs.settings import PairSettings
+from detox.rewriter.loss_settings import LossSettings
+from detox.runs.config import Config, JobConfig, ScalingSettings
+
+Level = Literal["easy", "medium", "hard"]
+StageName = Literal["copy", "easy", "medium", "hard", "full"]
+
+
+class LoraSettings(Config):
+    """Low-rank adapters (Hu et al. 2022) in place of full fine-tuning."""
+
+    rank: int = Field(default=0, ge=0)
+    """0: the whole model is trained."""
+    alpha: float = Field(default=32.0, gt=0)
+    dropout: float = Field(default=0.05, ge=0, lt=1)
+    target_modules: tuple[str, ...] = ("q", "v")
+    """Names of the layers that get an adapter; T5's attention calls its queries and values so."""
+
+
+class RewriterModelSettings(Config):
+    name: str = "tiny/t5"
+    """`owner/name@revision` of the hub, a run directory, `tiny/<architecture>`, or `embedded/rewriter`."""
+    prompt: str = ""
+    """Put before every source; `{lang}` in it stands for the language's code."""
+    max_source_tokens: int = Field(default=128, ge=8)
+    """Longer sources are cut in training and rewritten sentence by sentence afterwards."""
+    max_target_tokens: int = Field(default=128, ge=8)
+    tiny_width: int = Field(default=64, ge=8)
+    """Width of a `tiny/…` model."""
+    tiny_vocabulary: int = Field(default=2000, ge=300)
+    """Most tokens of a `tiny/…` model."""
+    lora: LoraSettings = LoraSettings()
+    gradient_checkpointing: bool = False
+
+
+class StageSettings(Config):
+    """One stage of the curriculum: which pairs, how long, how fast."""
+
+    stage: StageName
+    """`easy`, `medium` or `hard` pairs, all of them (`full`), or every neutral text as its own rewrite (`copy`), which
+    gives a model without pretraining the copying habit of a pretrained one."""
+    epochs: float = Field(default=1.0, gt=0)
+    lr: float = Field(default=0.0, ge=0)
+    """Peak learning rate; 0: that of `optimiser.lr`."""
+
+
+class CurriculumSettings(Config):
+    """S2 section 5."""
+
+    stages: tuple[StageSettings, ...] = (
+        StageSettings(stage="easy", epochs=2, lr=2e-4),
+        StageSettings(stage="medium", epochs=2, lr=2e-4),
+        StageSettings(stage="hard", epochs=1, lr=1e-4),
+        StageSettings(stage="full", epochs=1, lr=1e-4),
+    )
+    pacing: Literal["fixed", "cumulative", "competence"] = "fixed"
+    """`fixed`: a stage sees its own level; `cumulative`: the easier ones too; `competence`: each batch is drawn from
+    the easiest share of the stage's pairs, which grows with the root of the steps (Platanios et al. 2019)."""
+    initial_competence: float = Field(default=0.1, gt=0, le=1)
+    """The share at the first step, for `competence`."""
+
+    @model_validator(mode="after")
+    def _has_stages(self) -> CurriculumSettings:
+        if not self.stages:
+            raise ValueError("a curriculum needs a stage: easy, medium, hard, full or copy")
+        return self
+
+
+class RewriterOptimiserSettings(Config):
+    """AdamW with linear warm-up; each stage starts it afresh, as in S2."""
+
+    lr: float = Field(default=2e-4, gt=0)
+    """Peak learning rate of stages that name none."""
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    """What the learning rate does after the warm-up, in each stage."""
+    weight_decay: float = Field(default=0.01, ge=0)
+    warmup_ratio: float = Field(default=0.05, ge=0, lt=1)
+    max_steps: int = Field(default=0, ge=0)
+    """Stop each stage after this many optimizer steps; 0: after its epochs."""
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """`auto`: bf16 where GPU or CPU has it. T5 and mT5 overflow in fp16, so it is not offered."""
+
+
+class RewriterCheckpointSettings(Config):
+    every_steps: int = Field(default=0, ge=0)
+    """Save every so many optimizer steps; 0: at the end of each epoch."""
+    keep: int = Field(default=2, ge=1)
+
+
+class RewriterEvaluationSettings(Config):
+    """What is measured at the end of each stage, and of the run."""
+
+    stage_texts: int = Field(default=200, ge=0)
+    """Validation texts that are rewritten greedily at the end of each stage; 0: all."""
+    judge: str = ""
+    """What judges neutrality: any name that `detox classify --model` takes; empty: classifiers of the judge part."""
+    samples: int = Field(default=12, ge=0)
+    """Test texts in the report with what became of them."""
+
+
+class TrainRewriterConfig(JobConfig):
+    """Everything that determines one trained rewriter."""
+
+    data: PairSettings = PairSettings()
+    model: RewriterModelSettings = RewriterModelSettings()
+    curriculum: CurriculumSettings = CurriculumSettings()
+    loss: LossSettings = LossSettings()
+    batch: BatchSettings = BatchSettings(size=32, per_forward=32)
+    optimiser: RewriterOptimiserSettings = RewriterOptimiserSettings()
+    checkpoints: RewriterCheckpointSettings = RewriterCheckpointSettings()
+    evaluation: RewriterEvaluationSettings = RewriterEvaluationSettings()
+    scaling: ScalingSettings = ScalingSettings()

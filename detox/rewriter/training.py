@@ -1,0 +1,179 @@
+"""Training a rewriter on one rank: a `Seq2SeqTrainer` that a curriculum can give stage after stage.
+
+It differs from the plain one in four things: batches come by length from our sampler, each micro-batch knows the size
+of its whole optimizer step (so a full batch equals the sum of its micro-batches and of its ranks), the loss is ours
+(`detox.rewriter.losses`, its parts logged one by one), and evaluation measures the loss of all ranks' rows together.
+
+Shapes: B rows, T target tokens.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from transformers import PreTrainedModel, Seq2SeqTrainer, Seq2SeqTrainingArguments, TrainerCallback
+from transformers.trainer_callback import PrinterCallback
+
+from detox.classifier.batching import MicroBatch, MicroBatchSampler, accumulation, evaluation_batches, loader
+from detox.classifier.training import EVALUATION_TOKENS, ThroughputMeter, resolve_precision
+from detox.rewriter.batches import PairDataset, TokenisedPairs
+from detox.rewriter.losses import RewriterLoss, cross_entropy
+from detox.rewriter.preference import IGNORED
+from detox.rewriter.settings import StageSettings, TrainRewriterConfig
+
+
+class RewriterTrainer(Seq2SeqTrainer):
+    """The Trainer of one rank. See the module's docstring for what it changes."""
+
+    def __init__(
+        self,
+        *,
+        model: PreTrainedModel,
+        args: Seq2SeqTrainingArguments,
+        loss: RewriterLoss,
+        validation: TokenisedPairs,
+        pad_id: int,
+        callbacks: Sequence[TrainerCallback],
+    ) -> None:
+        self._loss, self._pad_id = loss, pad_id
+        self._validation = PairDataset(validation, pad_id)
+        self._validation_lengths = validation.sources.lengths
+        self._meter = ThroughputMeter()
+        self._parts: dict[str, Tensor] = {}
+        self._logged_step = 0
+        super().__init__(
+            model=model,
+            args=args,
+            train_dataset=self._validation,  # until the first stage comes
+            eval_dataset=self._validation,
+            callbacks=[self._meter, *callbacks],
+        )
+        self.remove_callback(PrinterCallback)
+        self.model_accepts_loss_kwargs = False
+        self.loss_is_scaled_for_ga = True  # the loss divides by the size of the whole optimizer step
+
+    def start_stage(
+        self, pairs: TokenisedPairs, sampler: MicroBatchSampler, stage: StageSettings, epochs: float
+    ) -> None:
+        """What the next `train()` learns: the same model with a new optimizer and schedule (S2 section 5)."""
+        self.train_dataset = PairDataset(pairs, self._pad_id)
+        self._sampler = sampler
+        self.args.num_train_epochs = epochs
+        if stage.lr:
+            self.args.learning_rate = stage.lr
+        self.optimizer = self.lr_scheduler = None
+        self._parts, self._logged_step = {}, 0
+        self._created_lr_scheduler = False
+
+    def get_train_dataloader(self) -> DataLoader:
+        """Not prepared by accelerate, which would shard it a second time."""
+        return loader(self.train_dataset, self._sampler)  # type: ignore[arg-type]
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Tensor],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Any:
+        """The micro-batch's share of the optimizer step's loss, times the ranks, since DDP averages over them."""
+        self._meter.count(inputs["attention_mask"])
+        found = self._loss(model, inputs)
+        for name, value in found.parts.items():
+            self._parts[name] = self._parts.get(name, torch.zeros_like(value)) + value * self.args.world_size
+        loss = found.total * self.args.world_size
+        return (loss, None) if return_outputs else loss
+
+    def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> None:
+        """The batch itself says how large the optimizer step is; counting and gathering would cost a barrier."""
+
+    def floating_point_ops(self, inputs: dict[str, Tensor]) -> int:
+        return 0  # an estimate from parameter counts, which metrics.jsonl replaces by measured tokens/s
+
+    def evaluate(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> dict[str, float]:
+        """Cross-entropy a target token and perplexity of the validation pairs, the same on every rank."""
+        started = time.perf_counter()
+        loss = self.validation_loss()
+        figures = {"loss": loss, "perplexity": math.exp(min(loss, 50.0))}
+        metrics = {f"{metric_key_prefix}_{key}": value for key, value in figures.items()}
+        self.log(metrics | {f"{metric_key_prefix}_seconds": time.perf_counter() - started})
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        self._meter.start(self.state.global_step)
+        return metrics
+
+    @torch.inference_mode()
+    def validation_loss(self) -> float:
+        """Negative log-likelihood a target token, over all ranks; NaN without validation pairs."""
+        model = self.model
+        assert model is not None
+        model.eval()
+        ranks, device = self.args.world_size, next(model.parameters()).device
+        total = torch.zeros(2, dtype=torch.float64)
+        if len(self._validation) == 0:
+            return math.nan
+        for rows in evaluation_batches(self._validation_lengths, EVALUATION_TOKENS, self.args.process_index, ranks):
+            inputs = self._validation.__getitems__(MicroBatch(rows.tolist(), rows))
+            labels_BT = inputs["labels"].to(device)
+            wanted = {key: inputs[key].to(device) for key in ("input_ids", "attention_mask")}
+            with self.compute_loss_context_manager():
+                logits_BTV = model(**wanted, labels=labels_BT).logits
+            total += (
+                torch.stack([cross_entropy(logits_BTV, labels_BT).sum(), (labels_BT != IGNORED).sum()]).double().cpu()
+            )
+        model.train()
+        if ranks > 1:
+            dist.all_reduce(total)
+        return float(total[0] / total[1])
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if "loss" in logs:
+            steps = max(1, self.state.global_step - self._logged_step)
+            logs = logs | {f"loss/{name}": float(value) / steps for name, value in self._parts.items()}
+            self._parts, self._logged_step = {}, self.state.global_step
+            logs = logs | self._meter.read(self.state.global_step, self.args.world_size)
+        super().log(logs, start_time)
+
+
+def training_arguments(config: TrainRewriterConfig, scratch: Path, ranks: int) -> Seq2SeqTrainingArguments:
+    """The Trainer's arguments for a config; a stage sets epochs and learning rate.
+
+    Raises:
+        ValueError: a precision that the hardware does not have.
+    """
+    optimiser, every = config.optimiser, config.checkpoints.every_steps
+    precision = resolve_precision(optimiser.precision)
+    return Seq2SeqTrainingArguments(
+        output_dir=str(scratch),
+        seed=config.run.seed,
+        data_seed=config.run.seed,
+        per_device_train_batch_size=config.batch.per_forward if config.batch.by == "rows" else 1,
+        gradient_accumulation_steps=accumulation(config.batch, ranks),
+        learning_rate=optimiser.lr,
+        weight_decay=optimiser.weight_decay,
+        warmup_steps=optimiser.warmup_ratio,
+        lr_scheduler_type=optimiser.schedule,
+        max_grad_norm=optimiser.max_grad_norm,
+        max_steps=optimiser.max_steps or -1,
+        bf16=precision == "bf16",
+        use_cpu=not torch.cuda.is_available(),
+        eval_strategy="steps" if every else "epoch",
+        save_strategy="steps" if every else "epoch",
+        eval_steps=every or None,
+        save_steps=every or 500,
+        restore_callback_states_from_checkpoint=True,
+        logging_steps=config.tracking.log_every,
+        logging_first_step=True,
+        logging_nan_inf_filter=False,
+        disable_tqdm=True,
+        report_to=[],
+        dataloader_pin_memory=torch.cuda.is_available(),
+        ddp_find_unused_parameters=False,
+    )

@@ -1,0 +1,197 @@
+"""The curriculum on one rank: stages in order, shared, interrupted and gone on with, to the last bit."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import TrainerCallback
+
+from detox.classifier.settings import BatchSettings
+from detox.classifier.worker import Place
+from detox.data.pairs.prepare import prepare_pairs
+from detox.data.pairs.prepared import PairRow, PreparedPairs
+from detox.data.pairs.settings import PairSettings
+from detox.data.synthetic_pairs import generate_pairs
+from detox.rewriter.batches import CompetenceSampler, competence
+from detox.rewriter.curriculum import WEIGHTS, Figures, plan
+from detox.rewriter.settings import StageSettings, TrainRewriterConfig
+from detox.rewriter.worker import train_one_rank
+from detox.runs.config import override
+from detox.runs.stages import StageStore
+from detox.runs.storage import Storage
+
+EASY, MEDIUM, HARD = (StageSettings(stage=stage, epochs=1) for stage in ("easy", "medium", "hard"))
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory) -> PreparedPairs:
+    folder = tmp_path_factory.mktemp("pairs")
+    (folder / "pairs.jsonl").write_text("\n".join(json.dumps(pair) for pair in generate_pairs(240)))
+    settings = PairSettings(source=(str(folder / "pairs.jsonl"),))
+    return prepare_pairs(settings, folder / "prepared", 1)
+
+
+def config(*stages: StageSettings, **patch: object) -> TrainRewriterConfig:
+    small = {
+        "model.tiny_width": 16,
+        "model.tiny_vocabulary": 400,
+        "model.max_target_tokens": 24,
+        "batch.size": 16,
+        "optimiser.precision": "fp32",
+        "optimiser.lr": 1e-3,
+        "checkpoints.every_steps": 2,
+        "evaluation.stage_texts": 6,
+        "tracking.log_every": 1,
+        "curriculum.stages": stages,
+    }
+    return override(TrainRewriterConfig(), small | patch)
+
+
+def train(
+    settings: TrainRewriterConfig,
+    pairs: PreparedPairs,
+    folder: Path,
+    callbacks: Sequence[TrainerCallback] = (),
+    resume_from: Path | None = None,
+) -> list[Figures]:
+    (folder / "scratch").mkdir(parents=True, exist_ok=True)
+    place = Place(0, 1, folder / "scratch")
+    store = StageStore(Storage(str(folder)))
+    return train_one_rank(settings, pairs, place, store, lambda _: callbacks, resume_from).figures
+
+
+def stage_weights(folder: Path, stage: str) -> dict[str, torch.Tensor]:
+    (found,) = (folder / "stages").glob(f"rewriter-{stage}-*")
+    return load_file(found / WEIGHTS)
+
+
+def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+class Interrupt(TrainerCallback):
+    """A power cut after so many optimizer steps, counted over all stages."""
+
+    def __init__(self, after: int) -> None:
+        self.left = after
+
+    def on_step_end(self, *args: object, **kwargs: object) -> None:
+        self.left -= 1
+        if self.left == 0:
+            raise KeyboardInterrupt
+
+
+@pytest.fixture(scope="module")
+def whole(pairs: PreparedPairs, tmp_path_factory) -> tuple[Path, list[Figures]]:
+    """Easy, medium, hard, without a break."""
+    folder = tmp_path_factory.mktemp("whole")
+    return folder, train(config(EASY, MEDIUM, HARD), pairs, folder)
+
+
+def test_each_stage_trains_its_level_and_says_how_it_went(whole, pairs: PreparedPairs) -> None:
+    levels = [row.level for row in pairs.part("train")]
+    for name, figures in zip(("easy", "medium", "hard"), whole[1], strict=True):
+        assert figures["pairs"] == levels.count(name)
+        assert {"train_loss", "loss", "perplexity", "copy_rate", "bleu", "chrf", "joint"} <= figures.keys()
+        assert figures["perplexity"] == pytest.approx(np.exp(figures["loss"]))
+    assert whole[1][2]["loss"] < whole[1][0]["loss"]
+
+
+def test_a_schedule_with_the_same_beginning_does_not_train_it_again(whole, pairs, tmp_path: Path) -> None:
+    """Easy and medium are taken from the store; the hard stage with another rate starts from their weights."""
+    folder, before = tmp_path, whole[1]
+    shutil.copytree(whole[0] / "stages", folder / "stages")
+    steps: list[int] = []
+
+    class Count(TrainerCallback):
+        def on_step_end(self, args: object, state: object, control: object, **kwargs: object) -> None:
+            steps.append(1)
+
+    other = HARD.model_copy(update={"lr": 5e-4})
+    figures = train(config(EASY, MEDIUM, other), pairs, folder, [Count()])
+    assert figures[:2] == before[:2]
+    assert len(steps) == figures[2]["steps"]
+    hard = [load_file(path / WEIGHTS) for path in (folder / "stages").glob("rewriter-hard-*")]
+    assert len(hard) == 2
+    assert not same(*hard)
+
+
+def test_shared_stages_lead_to_the_same_weights(whole, pairs: PreparedPairs, tmp_path: Path) -> None:
+    """First easy alone; then the whole schedule, which takes easy from the store."""
+    train(config(EASY), pairs, tmp_path)
+    train(config(EASY, MEDIUM, HARD), pairs, tmp_path)
+    for stage in ("easy", "medium", "hard"):
+        assert same(stage_weights(tmp_path, stage), stage_weights(whole[0], stage)), stage
+
+
+@pytest.mark.parametrize("after", [1, 3, 7])
+def test_an_interrupted_curriculum_goes_on_where_it_stopped(whole, pairs, tmp_path: Path, after: int) -> None:
+    settings = config(EASY, MEDIUM, HARD)
+    with pytest.raises(KeyboardInterrupt):
+        train(settings, pairs, tmp_path, [Interrupt(after)])
+    checkpoints = sorted((tmp_path / "scratch").glob("checkpoint-*"), key=lambda path: path.stat().st_mtime_ns)
+    train(settings, pairs, tmp_path, resume_from=checkpoints[-1] if checkpoints else None)
+    for stage in ("easy", "medium", "hard"):
+        assert same(stage_weights(tmp_path, stage), stage_weights(whole[0], stage)), stage
+
+
+def test_another_seed_shares_nothing(whole, pairs: PreparedPairs) -> None:
+    rows = pairs.part("train")
+    first = plan(rows, config(EASY), {"seed": 1})
+    assert first[0].description != plan(rows, config(EASY), {"seed": 2})[0].description
+    assert first[0].description == plan(rows, config(EASY, HARD), {"seed": 1})[0].description
+    after_easy, after_medium = (plan(rows, config(start, HARD), {"seed": 1})[1] for start in (EASY, MEDIUM))
+    assert after_easy.description != after_medium.description
+
+
+def test_only_adapters_are_trained_and_kept(pairs: PreparedPairs, tmp_path: Path) -> None:
+    train(config(EASY, **{"model.lora.rank": 2}), pairs, tmp_path)
+    weights = stage_weights(tmp_path, "easy")
+    assert weights
+    assert all("lora_" in name for name in weights)
+
+
+def row(level: str, difficulty: float = 0.5) -> PairRow:
+    return PairRow(0, "en", "a", "b", 0, difficulty, level)
+
+
+def test_pacing_decides_what_a_stage_sees() -> None:
+    rows = [row("easy"), row("medium"), row("hard"), row("easy")]
+    full = StageSettings(stage="full")
+    fixed = plan(rows, config(EASY, MEDIUM, HARD, full), {})
+    assert [stage.rows.tolist() for stage in fixed] == [[0, 3], [1], [2], [0, 1, 2, 3]]
+    cumulative = plan(rows, config(EASY, MEDIUM, HARD, **{"curriculum.pacing": "cumulative"}), {})
+    assert [stage.rows.tolist() for stage in cumulative] == [[0, 3], [0, 1, 3], [0, 1, 2, 3]]
+
+
+def test_a_stage_without_pairs_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"stage 2, hard, has no pairs.*'easy': 1"):
+        plan([row("easy")], config(EASY, HARD), {})
+
+
+def test_competence_grows_with_the_root_of_the_steps() -> None:
+    """Half way from 0.2 to 1: sqrt(0.5 * (1 - 0.04) + 0.04) = sqrt(0.52)."""
+    assert competence(0, 10, 0.2) == pytest.approx(0.2)
+    assert competence(5, 10, 0.2) == pytest.approx(0.52**0.5)
+    assert competence(10, 10, 0.2) == 1
+
+
+def test_competence_draws_the_easy_pairs_first_and_every_rank_as_many() -> None:
+    difficulty_P = np.linspace(0, 1, 100)[::-1].copy()  # the last is the easiest
+    samplers = [
+        CompetenceSampler(np.full(100, 10), difficulty_P, 20, 0.1, BatchSettings(size=8, per_forward=4), 3, rank, 2)
+        for rank in range(2)
+    ]
+    batches = [list(sampler) for sampler in samplers]
+    assert [len(found) for found in batches] == [len(sampler) for sampler in samplers] == [20, 20]
+    assert min(batches[0][0].whole) >= 90
+    assert min(min(batch.whole) for batch in batches[0]) < 20
+    assert all(set(a) | set(b) == set(a.whole) and not set(a) & set(b) for a, b in zip(*batches, strict=True))
+    assert [list(batch) for batch in samplers[0]] == [list(batch) for batch in batches[0]]
