@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
-BENCHMARKS := train_throughput scoring ray_overhead checkpointing cleaning
+BENCHMARKS := train_throughput scoring ray_overhead checkpointing cleaning generation
 
 .PHONY: help install demo test test-all lint type bench clean
 

@@ -1,0 +1,114 @@
+"""What a trained rewriter is on disk, and how it is loaded again.
+
+config.json, model.safetensors, tokenizer files    Hugging Face layout (adapters alone where only they were trained)
+detox.json                                          prompt, lengths, generation, decoding, reranking
+lexicon.json, sides.safetensors, fluency.parquet    what steers and reranks, learned from the training pairs
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from detox.classifier.sides import SideScorer
+from detox.models.loading import LoadedModel
+from detox.rewriter.fluency import CharacterModel
+from detox.rewriter.generation_settings import DecodingSettings, GenerationSettings
+from detox.rewriter.lexicon import Lexicon
+from detox.rewriter.rerank import RerankSettings
+from detox.rewriter.settings import RewriterModelSettings
+from detox.runs.config import Config, validated
+
+ARTIFACT = "detox.json"
+LEXICON, SIDES, FLUENCY = "lexicon.json", "sides.safetensors", "fluency.parquet"
+
+
+class RewritingSettings(Config):
+    """How a trained model rewrites."""
+
+    generation: GenerationSettings = GenerationSettings()
+    decoding: DecodingSettings = DecodingSettings()
+    rerank: RerankSettings = RerankSettings()
+
+
+class Helpers(NamedTuple):
+    """What stands beside the model: learned from the training pairs, never from those of the judge."""
+
+    lexicon: Lexicon
+    sides: SideScorer
+    fluency: CharacterModel
+
+    @classmethod
+    def fit(cls, toxic: Sequence[str], neutral: Sequence[str], langs: Sequence[str]) -> Helpers:
+        """Learn from pairs."""
+        return cls(
+            Lexicon.fit(zip(langs, toxic, neutral, strict=True)),
+            SideScorer.fit(toxic, neutral, langs),
+            CharacterModel.fit(neutral, langs),
+        )
+
+    def save(self, folder: Path) -> None:
+        self.lexicon.save(folder / LEXICON)
+        self.sides.save(folder / SIDES)
+        self.fluency.save(folder / FLUENCY)
+
+    @classmethod
+    def load(cls, folder: Path) -> Helpers:
+        return cls(
+            Lexicon.load(folder / LEXICON), SideScorer.load(folder / SIDES), CharacterModel.load(folder / FLUENCY)
+        )
+
+
+def write_artifact(
+    folder: Path,
+    loaded: LoadedModel,
+    model: RewriterModelSettings,
+    rewriting: RewritingSettings,
+    helpers: Helpers,
+    languages: Sequence[str],
+) -> Path:
+    """The artifact's folder."""
+    loaded.model.save_pretrained(folder)
+    loaded.tokenizer.save_pretrained(folder)
+    helpers.save(folder)
+    facts: dict[str, Any] = {
+        "kind": "rewriter",
+        "model": model.model_dump(mode="json"),
+        "rewriting": rewriting.model_dump(mode="json"),
+        "languages": list(languages),
+        "base_model": loaded.name,
+        "base_revision": loaded.revision,
+    }
+    (folder / ARTIFACT).write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    return folder
+
+
+class ArtifactFacts(NamedTuple):
+    """What `detox.json` says of a rewriter."""
+
+    model: RewriterModelSettings
+    rewriting: RewritingSettings
+    languages: tuple[str, ...]
+    base_model: str
+    base_revision: str
+
+
+def read_facts(folder: Path) -> ArtifactFacts:
+    """Raises:
+    ValueError: not a rewriter's artifact.
+    """
+    path = folder / ARTIFACT
+    if not path.is_file():
+        raise ValueError(f"{folder} is no artifact of ours: it has no {ARTIFACT}; name a run of train_rewriter")
+    facts = json.loads(path.read_text(encoding="utf-8"))
+    if facts["kind"] != "rewriter":
+        raise ValueError(f"{folder} is a {facts['kind']}, and rewriting needs a rewriter: name another run")
+    return ArtifactFacts(
+        validated(RewriterModelSettings, facts["model"]),
+        validated(RewritingSettings, facts["rewriting"]),
+        tuple(facts["languages"]),
+        facts["base_model"],
+        facts["base_revision"],
+    )

@@ -1,0 +1,124 @@
+"""Rewrites of a test part judged: every figure of a row, figures by language with intervals, and paired comparisons.
+
+Shapes: N rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from detox.data.pairs.prepared import Case
+from detox.evaluation.detoxification import (
+    bleu,
+    chrf,
+    copies,
+    facts,
+    kept,
+    kept_share,
+    length_ratio,
+    matches_reference,
+    pan2024_joint,
+    pan2025_joint,
+    pan2025_similarity,
+    pan2025_transfer,
+)
+from detox.evaluation.judges import Judges
+from detox.evaluation.statistics import Comparison, mean_statistic, paired_bootstrap
+from detox.rewriter.lexicon import WORD, Lexicon
+
+ALL = "all"
+PRIMARY = "j_2024"
+
+
+class Judged(NamedTuple):
+    """One system's outputs with what each row is worth."""
+
+    name: str
+    outputs: list[str]
+    rows: dict[str, np.ndarray]
+    """Figure -> value a row, float64 `[N]`; NaN where it is undefined (no names to keep, say)."""
+    langs_N: np.ndarray
+
+    def mean(self, figure: str, lang: str = ALL) -> float:
+        """Mean over the rows of a language; of `all`, over all rows."""
+        chosen_N = np.ones(len(self.langs_N), bool) if lang == ALL else self.langs_N == lang
+        values = self.rows[figure][chosen_N]
+        values = values[~np.isnan(values)]
+        return float(values.mean()) if len(values) else float("nan")
+
+    def macro(self, figure: str) -> float:
+        """Mean over languages, as the shared tasks have it."""
+        return float(np.mean([self.mean(figure, lang) for lang in sorted(set(self.langs_N.tolist()))]))
+
+    def interval(self, figure: str, lang: str = ALL, resamples: int = 1000, seed: int = 0) -> tuple[float, float]:
+        """95 % bootstrap interval of `mean`."""
+        chosen_N = np.ones(len(self.langs_N), bool) if lang == ALL else self.langs_N == lang
+        values = self.rows[figure][chosen_N]
+        values = values[~np.isnan(values)]
+        if not len(values):
+            return float("nan"), float("nan")
+        drawn = np.random.default_rng(seed).integers(len(values), size=(resamples, len(values)))
+        low, high = np.quantile(values[drawn].mean(axis=1), (0.025, 0.975))
+        return float(low), float(high)
+
+    def better_than(self, other: Judged, figure: str = PRIMARY, lang: str = ALL) -> Comparison:
+        """Paired bootstrap on the same rows."""
+        chosen_N = np.ones(len(self.langs_N), bool) if lang == ALL else self.langs_N == lang
+        first, second = (mean_statistic(system.rows[figure][chosen_N]) for system in (self, other))
+        return paired_bootstrap(first, second, int(chosen_N.sum()))
+
+
+def judge(name: str, outputs: Sequence[str], wanted: Sequence[Case], judges: Judges, lexicon: Lexicon) -> Judged:
+    """Every figure of every row.
+
+    Args:
+        outputs: of the cases, in their order.
+        lexicon: says which words of a source are toxic, so that the others can be counted where they are kept; learned
+            from the judge's pairs.
+    """
+    sources, langs = [case.source for case in wanted], [case.lang for case in wanted]
+    references = [list(case.references) for case in wanted]
+    first = [row[0] for row in references]
+    outputs = list(outputs)
+    source_N, output_N, reference_N = (judges.neutrality.judge(texts, langs) for texts in (sources, outputs, first))
+    to_source_N = judges.similarity.judge(sources, outputs, langs)
+    to_reference_N = judges.similarity.judge(first, outputs, langs)
+    fluency_N, chrf_N = judges.fluency.judge(sources, outputs, langs), chrf(outputs, references)
+    found = copies(sources, outputs, 1 - source_N)
+    transfer_N = pan2025_transfer(source_N, output_N, reference_N)
+    similarity_N = pan2025_similarity(to_source_N, to_reference_N)
+    harmless = [harmless_words(case.source, case.lang, lexicon) for case in wanted]
+    rows = {
+        "j_2024": pan2024_joint(output_N, to_source_N, chrf_N),
+        "j_2025": pan2025_joint(transfer_N, similarity_N, fluency_N),
+        "sta": output_N,
+        "sta_2025": transfer_N,
+        "similarity": to_source_N,
+        "similarity_2025": similarity_N,
+        "chrf": chrf_N,
+        "bleu": bleu(outputs, references),
+        "fluency": fluency_N,
+        "copy_exact": found.exact_N,
+        "copy": found.normalised_N,
+        "toxic_copy": found.residual_N,
+        "exact_match": matches_reference(outputs, references),
+        "toxicity_before": 1 - source_N,
+        "toxicity_after": 1 - output_N,
+        "length_ratio": length_ratio(sources, outputs),
+        "facts_kept": kept(sources, outputs, facts),
+        "words_kept": np.array([kept_share(*row) for row in zip(harmless, outputs, strict=True)]),
+    }
+    return Judged(name, outputs, {key: np.asarray(value, float) for key, value in rows.items()}, np.array(langs))
+
+
+def harmless_words(text: str, lang: str, lexicon: Lexicon) -> list[str]:
+    """The words of a text that the lexicon does not find toxic."""
+    toxic = lexicon.spans(text, lang)
+    return [
+        match[0]
+        for match in WORD.finditer(text)
+        if not any(begin < match.end() and match.start() < end for begin, end in toxic)
+    ]
