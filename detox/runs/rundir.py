@@ -14,6 +14,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import socket
@@ -32,6 +33,7 @@ from detox.runs.storage import Storage, create_alone
 COMPLETE = "COMPLETE"
 LEASE = "lease.json"
 LEASE_SECONDS = 30.0
+LOCK_SECONDS = 2.0
 
 
 class RunExists(ValueError):
@@ -191,15 +193,40 @@ def _claim(storage: Storage, token: str, seconds: float) -> bool:
         storage.write_text(LEASE, _lease_text(token))
         time.sleep(0.5)
         return _is_ours(storage, token)
-    if _holder(storage, seconds) is None:
-        _remove_stale(storage, seconds)
     storage.make()
-    return create_alone(storage.local_path / LEASE, _lease_text(token).encode()) and _is_ours(storage, token)
+    with _alone(storage):
+        if _holder(storage, seconds) is None:
+            _remove_stale(storage, seconds)
+        return create_alone(storage.local_path / LEASE, _lease_text(token).encode()) and _is_ours(storage, token)
+
+
+@contextmanager
+def _alone(storage: Storage) -> Iterator[None]:
+    """Looking at a lease and changing it is one step, by a lock on the folder, which ends with its process. Where the
+    file system has no such lock, or a process stands still within the step, the step goes on without it."""
+    if not storage.is_local:
+        yield
+        return
+    folder = os.open(storage.local_path, os.O_RDONLY)
+    try:
+        deadline = time.monotonic() + LOCK_SECONDS
+        while time.monotonic() < deadline:
+            try:
+                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                time.sleep(0.005)
+            except OSError:
+                break
+        yield
+    finally:
+        os.close(folder)
 
 
 def _remove_stale(storage: Storage, seconds: float) -> None:
-    """Remove a lease that expired or whose holder is dead. Of several claimants one wins the rename; a late one may
-    catch the fresh lease of the winner, and puts it back: `lease` finds it at its next look."""
+    """Remove a lease that expired or whose holder is dead. Where the folder could not be locked, one of several
+    claimants wins the rename; a late one may catch the winner's fresh lease, and puts it back: `lease` finds it at its
+    next look."""
     aside = storage.local_path / f".{LEASE}.{uuid.uuid4().hex}"
     try:
         os.rename(storage.local_path / LEASE, aside)
@@ -227,22 +254,25 @@ class _Renewal:
         self._done.set()
         self._thread.join()
         try:
-            if _is_ours(self._storage, self._token):
-                self._storage.delete(LEASE)
+            with _alone(self._storage):
+                if _is_ours(self._storage, self._token):
+                    self._storage.delete(LEASE)
         except Exception as error:  # the work is done, and file systems' libraries raise what they like
             print(f"{self._storage.uri}/{LEASE} stays until it expires: {error}", file=sys.stderr)
 
     def _run(self) -> None:
         while not self._done.wait(self._seconds / 3):
             try:
-                held = _read_lease(self._storage)
-                if held is not None and held["token"] != self._token:
-                    print(
-                        f"{self._storage.uri} was taken by process {held['pid']} on {held['host']} while this process "
-                        f"stood still for more than {self._seconds:g} s: stop one of the two",
-                        file=sys.stderr,
-                    )
-                    return
-                self._storage.write_text(LEASE, _lease_text(self._token))
+                with _alone(self._storage):
+                    held = _read_lease(self._storage)
+                    if held is None or held["token"] == self._token:
+                        self._storage.write_text(LEASE, _lease_text(self._token))
+                        continue
+                print(
+                    f"{self._storage.uri} was taken by process {held['pid']} on {held['host']} while this process "
+                    f"stood still for more than {self._seconds:g} s: stop one of the two",
+                    file=sys.stderr,
+                )
+                return
             except Exception:  # a hiccup of the storage, whose library raises what it likes
                 continue  # the next turn comes before the lease expires

@@ -169,7 +169,7 @@ def test_many_claimants_of_a_stale_lease_go_one_after_the_other(tmp_path) -> Non
     inside, most = [], []
 
     def claim() -> None:
-        with lease(Storage(tmp_path), seconds=0.5, wait=30):
+        with lease(Storage(tmp_path), seconds=3, wait=60):
             inside.append(1)
             most.append(len(inside))
             time.sleep(0.02)
@@ -179,8 +179,19 @@ def test_many_claimants_of_a_stale_lease_go_one_after_the_other(tmp_path) -> Non
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(60)
     assert most == [1] * 8
+
+
+def test_a_late_claimant_does_not_take_the_fresh_lease_away(tmp_path, monkeypatch) -> None:
+    """Two claimants see the same stale lease; the second reaches for it after the first has made its own."""
+    (tmp_path / LEASE).write_text(json.dumps({"token": "t", "pid": 1, "host": "elsewhere", "time": 0}))
+    storage = Storage(tmp_path)
+    assert rundir._claim(storage, "first", 30)
+    renamed: list[object] = []
+    monkeypatch.setattr("os.rename", lambda *names: renamed.append(names))
+    assert not rundir._claim(storage, "second", 30)
+    assert not renamed and rundir._is_ours(storage, "first")
 
 
 def test_a_lease_where_there_are_no_hard_links(tmp_path, monkeypatch) -> None:
