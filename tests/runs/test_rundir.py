@@ -191,7 +191,8 @@ def test_a_late_claimant_does_not_take_the_fresh_lease_away(tmp_path, monkeypatc
     renamed: list[object] = []
     monkeypatch.setattr("os.rename", lambda *names: renamed.append(names))
     assert not rundir._claim(storage, "second", 30)
-    assert not renamed and rundir._is_ours(storage, "first")
+    assert not renamed
+    assert rundir._is_ours(storage, "first")
 
 
 def test_a_lease_where_there_are_no_hard_links(tmp_path, monkeypatch) -> None:
