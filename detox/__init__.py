@@ -1,6 +1,7 @@
-"""Text toxicity as a library: data, classifiers, scoring, explanation, evaluation. No Ray in here.
+"""Text toxicity as a library: data, classifiers, rewriters, scoring, explanation, evaluation. No Ray in here.
 
-`detox.Classifier` is the face of the package; it is imported on first use, so that `import detox` stays instant.
+`detox.Classifier` and `detox.Rewriter` are the face of the package; they are imported on first use, so that
+`import detox` stays instant.
 """
 
 import logging
@@ -8,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from detox.classifier.face import Classifier
+    from detox.rewriter.face import Rewriter
 
-__all__ = ["Classifier"]
+__all__ = ["Classifier", "Rewriter"]
 
 # at every start bitsandbytes warns that its 4-bit products on a CPU could be faster, which nothing here asks for
 logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
@@ -20,4 +22,8 @@ def __getattr__(name: str) -> Any:
         from detox.classifier.face import Classifier
 
         return Classifier
+    if name == "Rewriter":
+        from detox.rewriter.face import Rewriter
+
+        return Rewriter
     raise AttributeError(f"module 'detox' has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""`detox classify` and `detox explain`: texts in, JSON lines out.
+"""`detox classify`, `detox rewrite` and `detox explain`: texts in, JSON lines out.
 
 A text comes from the arguments, from a file (one text a line), or from standard input (`-`). Files of any size pass
 through in chunks. Errors go to standard error with exit status 2. torch is imported after the arguments are read.
@@ -10,15 +10,19 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
+
+Line = dict[str, Any]
 
 CHUNK = 1024
 """Texts in memory at a time."""
 
 METHODS = ("integrated_gradients", "shap", "attention")
+CLASSIFIERS = "run directory, owner/name@revision, detoxify/original, tfidf:FOLDER, lexicon:FILE, tiny/bert"
+REWRITERS = "run directory of train_rewriter, or its artifact"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -36,20 +40,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="detox", description="Text toxicity: scores and explanations as JSON lines.")
+    parser = argparse.ArgumentParser(
+        prog="detox", description="Text toxicity: scores, rewrites and explanations as JSON lines."
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     classify = commands.add_parser("classify", help="probabilities and flags of texts")
+    rewrite = commands.add_parser("rewrite", help="texts without their toxicity")
     explain = commands.add_parser("explain", help="which words made a score")
-    for command in (classify, explain):
+    for command in (classify, rewrite, explain):
         command.add_argument("text", nargs="*", help="a text each, or - for standard input")
         command.add_argument("--file", type=Path, help="a UTF-8 file with one text a line")
-        command.add_argument(
-            "--model",
-            required=True,
-            help="run directory, owner/name@revision, detoxify/original, tfidf:FOLDER, lexicon:FILE, tiny/bert",
-        )
+        models = REWRITERS if command is rewrite else CLASSIFIERS
+        command.add_argument("--model", required=True, help=models)
         command.add_argument("--device", default="", help="for example cuda:1 (default: the GPU where there is one)")
+    for command in (classify, explain):
         command.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), default="float32")
+    rewrite.add_argument("--lang", help="ISO 639-1 code of all texts (default: detected, text by text)")
     explain.add_argument("--label", default="", help="which label (default: the one with the highest score)")
     explain.add_argument("--method", choices=METHODS, default=METHODS[0])
     explain.add_argument("--html", type=Path, help="also write the last text's heat map to this file")
@@ -60,12 +66,8 @@ def _run(options: argparse.Namespace) -> None:
     texts = _texts(options)
     from transformers.utils import logging
 
-    from detox.classifier.face import Classifier
-
     logging.disable_progress_bar()
-    classifier = Classifier.load(options.model, device=options.device, dtype=options.dtype)
-    lines = _classified(classifier, texts) if options.command == "classify" else _explained(classifier, texts, options)
-    for line in lines:
+    for line in COMMANDS[options.command](texts, options):
         print(json.dumps(line, ensure_ascii=False))
 
 
@@ -94,16 +96,41 @@ def _lines(stream: TextIO, name: str) -> Iterator[str]:
             raise ValueError(f"{name} is not UTF-8 ({error}): convert it, for example with iconv") from None
 
 
-def _classified(classifier: Any, texts: Iterator[str]) -> Iterator[dict[str, Any]]:
+def _classified(texts: Iterator[str], options: argparse.Namespace) -> Iterator[Line]:
+    from detox.classifier.face import Classifier
+
+    classifier = Classifier.load(options.model, device=options.device, dtype=options.dtype)
     while chunk := list(islice(texts, CHUNK)):
         for text, row in zip(chunk, classifier.predict(chunk), strict=True):
             probabilities = {label: round(value, 6) for label, value in row.probabilities.items()}
             yield {"text": text, "probabilities": probabilities, "flags": list(row.flags)}
 
 
-def _explained(classifier: Any, texts: Iterable[str], options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+def _rewritten(texts: Iterator[str], options: argparse.Namespace) -> Iterator[Line]:
+    from detox.rewriter.face import Rewriter
+
+    rewriter = Rewriter.load(options.model, device=options.device)
+    while chunk := list(islice(texts, CHUNK)):
+        for text, row in zip(chunk, rewriter.rewrite(chunk, options.lang), strict=True):
+            figures = ("toxicity_before", "toxicity_after", "similarity")
+            yield {"text": text, "rewritten": row.text, "how": row.how} | {
+                name: round(getattr(row, name), 6) for name in figures
+            }
+
+
+def _explained(texts: Iterator[str], options: argparse.Namespace) -> Iterator[Line]:
+    from detox.classifier.face import Classifier
+
+    classifier = Classifier.load(options.model, device=options.device, dtype=options.dtype)
     for text in texts:
         explanation = classifier.explain(text, options.label, options.method)
         if options.html:
             options.html.write_text(explanation.to_html(), encoding="utf-8")
         yield explanation.to_dict()
+
+
+COMMANDS: dict[str, Callable[[Iterator[str], argparse.Namespace], Iterator[Line]]] = {
+    "classify": _classified,
+    "rewrite": _rewritten,
+    "explain": _explained,
+}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +22,34 @@ MODELS: dict[str, str] = {"microsoft/mdeberta-v3-base": "deberta-v2", "microsoft
 """Hub name to the architecture of `detox.models.tiny`."""
 
 
-def write_models(base: Path, names: Iterable[str] = tuple(MODELS)) -> dict[str, Path]:
-    """Folder of each model, for `stub_hub(models=…)`."""
+def write_models(base: Path, models: Mapping[str, str] = MODELS, **options: Any) -> dict[str, Path]:
+    """Folder of each model (hub name to architecture), for `stub_hub(models=…)`."""
     from detox.models.tiny import write_checkpoint
 
-    return {name: write_checkpoint(MODELS[name], base / name) for name in names}
+    return {name: write_checkpoint(architecture, base / name, **options) for name, architecture in models.items()}
+
+
+def write_pair_datasets(base: Path, rows: int) -> dict[str, Path]:
+    """Folder of each data set of pairs that the recipes name, of `rows` synthetic pairs, and `pairs.jsonl`."""
+    from detox.data.synthetic_pairs import generate_pairs
+
+    pairs = list(generate_pairs(rows))
+
+    def renamed(toxic: str, neutral: str) -> list[dict[str, Any]]:
+        return [{toxic: pair["toxic"], neutral: pair["neutral"]} for pair in pairs]
+
+    write_csv(base / "s-nlp/paradetox/train.csv", renamed("en_toxic_comment", "en_neutral_comment"))
+    multi = base / "textdetox/multilingual_paradetox"
+    write_parquet(multi / "data/en-00000-of-00001.parquet", renamed("toxic_sentence", "neutral_sentence"))
+    files = "  - split: en\n    path: data/en-*\n"
+    (multi / "README.md").write_text(f"---\nconfigs:\n- config_name: default\n  data_files:\n{files}---\n")
+    lines = ["\t".join(row.values()) for row in renamed("a", "b")]
+    (base / "s-nlp/ru_paradetox").mkdir(parents=True, exist_ok=True)
+    for part in "train", "dev":
+        table = "\n".join(["ru_toxic_comment\tru_neutral_comment", *lines]) + "\n"
+        (base / f"s-nlp/ru_paradetox/{part}.tsv").write_text(table)
+    write_lines(base / "pairs.jsonl", pairs)
+    return {name: base / name for name in ("s-nlp/paradetox", "textdetox/multilingual_paradetox", "s-nlp/ru_paradetox")}
 
 
 def write_datasets(base: Path, rows: int = 2) -> dict[str, Path]:

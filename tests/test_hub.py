@@ -23,7 +23,7 @@ for name in "microsoft/nowhere", "meta-llama/Llama-3.1-8B":
 
 
 def test_a_model_loads_under_its_real_name(tmp_path: Path, serve_hub: Callable[..., StubHub]) -> None:
-    models = write_models(tmp_path, ["microsoft/mdeberta-v3-base"])
+    models = write_models(tmp_path, {"microsoft/mdeberta-v3-base": "deberta-v2"})
     hub = serve_hub(models=models, gated=["meta-llama/Llama-3.1-8B"])
     loaded, unknown, gated = run_python(hub, LOAD).strip().split("\n")
     assert loaded.startswith("DebertaV2Model DebertaV2Tokenizer")

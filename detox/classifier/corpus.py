@@ -1,34 +1,30 @@
-"""Scoring a corpus of any size: cut into numbered shards, each scored on its own, then put together in their order.
+"""New columns for a corpus of any size: cut into numbered shards, worked on one by one, put together in their order.
 
-    <run>/shards/plan.json             what is to be done, written once every shard is there
-    <run>/shards/00000.raw.parquet     rows of the input, every column
-    <run>/shards/00000.scored.parquet  the same with the score columns; takes the place of the raw one
-    <run>/rejects.jsonl                rows of csv and JSON lines that cannot be read, with file and reason
+    <run>/shards/plan.json            what is to be done, written once every shard is there
+    <run>/shards/000000.raw.parquet   rows of the input, every column
+    <run>/shards/000000.done.parquet  the same with the new columns; takes the place of the raw one
+    <run>/rejects.jsonl               rows of csv and JSON lines that cannot be read, with file and reason
 
-A shard is written whole or not at all, and depends on nothing but its rows and the model: whoever finds one scored
-leaves it as it is, so a job that was killed goes on from there. A row whose text is null or no string keeps its place
-with null scores.
-
-Shapes: N rows of a shard, L labels.
+What the columns say is a `Worker`'s business: scores (`score_columns`), rewrites (`detox.rewriter.rewrite_columns`). A
+shard is written whole or not at all, and depends on nothing but its rows and the worker: whoever finds one done leaves
+it as it is, so a job that was killed goes on from there.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from detox.classifier.corpus_reading import Corpus, resized, texts_of
+from detox.classifier.corpus_reading import Corpus, resized
 from detox.classifier.corpus_writing import output_file
-from detox.classifier.scorer import Scorer
 from detox.data.formats import Malformed
 from detox.governance.manifest import file_digest, file_digests
 from detox.runs.storage import Storage, explained
@@ -39,15 +35,27 @@ FOLDER_MODELS = ("tfidf", "lexicon", "detoxify")
 """What stands before the colon in a model's name that goes on with a path."""
 
 
+class Worker(Protocol):
+    """Makes the new columns of a shard; the same rows, the same columns, whatever shard they are in."""
+
+    @property
+    def results(self) -> tuple[str, ...]:
+        """What it finds out of a row. The first one is null where a row has no text, and only there."""
+        ...
+
+    def __call__(self, table: pa.Table, first: int) -> Mapping[str, pa.Array]:
+        """A column for each of `results`, as long as `table`, whose first row is row `first` of the corpus."""
+        ...
+
+
 @dataclass(frozen=True)
 class Plan:
-    """What a run scores."""
+    """What a run is to do."""
 
     facts: dict[str, Any]
     """Digests of model and input, by which a resumed run knows that neither has changed."""
-    text_column: str
     columns: dict[str, str]
-    """Label to the name of its output column."""
+    """Result of the worker to the name of its output column."""
     shard_rows: int
     rows: int
     refused: int
@@ -62,21 +70,22 @@ class Plan:
         return min(self.shard_rows, self.rows - shard * self.shard_rows)
 
 
-def score_columns(labels: Sequence[str], taken: Iterable[str]) -> dict[str, str]:
-    """Label to column: the label itself, or `score_<label>` where that name is taken (twice, where that one is too)."""
+def free_names(results: Sequence[str], taken: Iterable[str], prefix: str) -> dict[str, str]:
+    """Result to column: the result itself, or `<prefix>_<result>` where that name is taken (twice, where that one is
+    too)."""
     names: dict[str, str] = {}
     used = set(taken)
-    for label in labels:
-        name = label
+    for result in results:
+        name = result
         while name in used:
-            name = f"score_{name}"
-        names[label] = name
+            name = f"{prefix}_{name}"
+        names[result] = name
         used.add(name)
     return names
 
 
 def facts_of(corpus: Corpus, model: str) -> dict[str, Any]:
-    """What determines the scores: names and SHA-256 of the input's files, in order, and the model's files or commit."""
+    """What determines the output: names and SHA-256 of the input's files, in order, and the model's files or commit."""
     return {"input": [[path.name, file_digest(path)] for path in corpus.files], "model": model_facts(model)}
 
 
@@ -107,9 +116,13 @@ def model_digests(model: str) -> dict[str, str]:
 
 
 def stage(
-    corpus: Corpus, run: Storage, text_column: str, labels: Sequence[str], rows: int, facts: dict[str, Any]
+    corpus: Corpus, run: Storage, results: Sequence[str], rows: int, facts: dict[str, Any], prefix: str = "score"
 ) -> Plan:
     """Write the corpus as shards of `rows` rows, or take those of an earlier call.
+
+    Args:
+        results: of the worker.
+        prefix: see `free_names`.
 
     Raises:
         ValueError: model or input changed since; a broken file; columns that cannot be named.
@@ -129,7 +142,7 @@ def stage(
             total += len(table)
         if not total:
             _write(shards, _raw(0), corpus.schema.empty_table())
-    plan = Plan(facts, text_column, score_columns(labels, corpus.schema.names), rows, total, rejects.count)
+    plan = Plan(facts, free_names(results, corpus.schema.names, prefix), rows, total, rejects.count)
     shards.write_text(PLAN, json.dumps(asdict(plan), ensure_ascii=False, indent=2) + "\n")
     return plan
 
@@ -164,38 +177,29 @@ def refuse_changed(before: dict[str, Any], now: dict[str, Any], run: Storage) ->
             )
 
 
-def unscored(run: Storage, plan: Plan) -> list[int]:
-    """Numbers of the shards still to be scored."""
+def unfinished(run: Storage, plan: Plan) -> list[int]:
+    """Numbers of the shards still to be done."""
     there = set(run.child("shards").names())
-    return [number for number in range(plan.shards) if _scored(number) not in there]
+    return [number for number in range(plan.shards) if _done(number) not in there]
 
 
-def score_shard(run: Storage, plan: Plan, scorer: Scorer, number: int) -> int:
-    """Score one shard, in any process that sees the run directory.
+def finish_shard(run: Storage, plan: Plan, worker: Worker, number: int) -> int:
+    """Work on one shard, in any process that sees the run directory.
 
     Returns:
         its rows.
 
     Raises:
-        ValueError: the model returned NaN.
+        what the worker raises; the shard stays as it was.
     """
     shards = run.child("shards")
     table = _read(shards, _raw(number))
-    _write(shards, _scored(number), with_scores(table, plan, scorer))
+    found = worker(table, number * plan.shard_rows)
+    for result, name in plan.columns.items():
+        table = table.append_column(name, found[result])
+    _write(shards, _done(number), table)
     shards.delete(_raw(number))
     return len(table)
-
-
-def with_scores(table: pa.Table, plan: Plan, scorer: Scorer) -> pa.Table:
-    """The table with a float32 column for each label, 0..1, null where there is no text."""
-    texts = texts_of(table, plan.text_column)
-    has_text_N = np.array([text is not None for text in texts], dtype=bool)
-    values_NL = np.zeros((len(texts), len(plan.columns)), np.float32)
-    values_NL[has_text_N] = scorer.score([text for text in texts if text is not None]).values_NL
-    for index, name in enumerate(plan.columns.values()):
-        column = pa.array(values_NL[:, index], pa.float32(), mask=~has_text_N)
-        table = table.append_column(pa.field(name, pa.float32()), column)
-    return table
 
 
 @dataclass(frozen=True)
@@ -207,13 +211,14 @@ class Written:
 
 
 def assemble(run: Storage, plan: Plan, output: str, before_move: Callable[[int], None]) -> Written:
-    """Put the scored shards together in their order; see `corpus_writing.output_file` for `before_move`."""
+    """Put the finished shards together in their order; see `corpus_writing.output_file` for `before_move`."""
     shards = run.child("shards")
-    names = list(plan.columns.values())
+    schema, names = _schema(shards, _done(0)), list(plan.columns.values())
+    floats = {name for name in names if schema.field(name).type == pa.float32()}
     rows = without_text = 0
-    with output_file(output, _schema(shards, _scored(0)), set(names), before_move) as write:
+    with output_file(output, schema, floats, before_move) as write:
         for number in range(plan.shards):
-            table = _read(shards, _scored(number))
+            table = _read(shards, _done(number))
             write(table)
             rows += len(table)
             without_text += table.column(names[0]).null_count
@@ -224,8 +229,8 @@ def _raw(number: int) -> str:
     return f"{number:06d}.raw.parquet"
 
 
-def _scored(number: int) -> str:
-    return f"{number:06d}.scored.parquet"
+def _done(number: int) -> str:
+    return f"{number:06d}.done.parquet"
 
 
 def _schema(shards: Storage, name: str) -> pa.Schema:

@@ -29,7 +29,7 @@ JSON_TEXT = {b"detox.values": b"json"}
 
 @dataclass(frozen=True)
 class Corpus:
-    """Files that are scored together, in this order."""
+    """Files that are worked on together, in this order."""
 
     files: tuple[Path, ...]
     schema: pa.Schema
@@ -68,8 +68,11 @@ class Corpus:
         return pa.Table.from_arrays(columns, schema=self.schema)
 
 
-def open_corpus(pattern: str, text_column: str) -> Corpus:
+def open_corpus(pattern: str, text_column: str, lang_column: str = "") -> Corpus:
     """The files of a path or glob, checked before any work.
+
+    Args:
+        lang_column: column with the language of each text; empty: there is none.
 
     Raises:
         ValueError: no file, an unknown format, a broken or empty file, no such column or one that holds no text, or
@@ -83,12 +86,15 @@ def open_corpus(pattern: str, text_column: str) -> Corpus:
     files = tuple(path for path in map(Path, found) if path.is_file())
     if not files:
         raise ValueError(f"no file matches --input {pattern}: check the path (relative ones start at {Path.cwd()})")
+    wanted = {"--text-column": text_column} | ({"--lang-column": lang_column} if lang_column else {})
     for path in files:
-        _check_has(path, text_column)
+        for setting, column in wanted.items():
+            _check_has(path, column, setting)
     schema = _schema(files)
-    kind = schema.field(text_column).type
-    if not _holds_text(kind):
-        raise ValueError(f"column {text_column!r} of {pattern} holds {kind}, not text: name another with --text-column")
+    for setting, column in wanted.items():
+        kind = schema.field(column).type
+        if not _holds_text(kind):
+            raise ValueError(f"column {column!r} of {pattern} holds {kind}, not text: name another with {setting}")
     return Corpus(files, schema)
 
 
@@ -104,11 +110,11 @@ def is_json_text(field: pa.Field) -> bool:
     return dict(field.metadata or {}).items() >= JSON_TEXT.items()
 
 
-def _check_has(path: Path, text_column: str) -> None:
+def _check_has(path: Path, column: str, setting: str) -> None:
     names = formats.column_names(path)
-    if text_column not in names:
+    if column not in names:
         raise ValueError(
-            f"{path} has no column {text_column!r}; it has {', '.join(map(repr, names))}: name one with --text-column"
+            f"{path} has no column {column!r}; it has {', '.join(map(repr, names))}: name one with {setting}"
         )
 
 
@@ -124,7 +130,7 @@ def _holds_text(kind: pa.DataType) -> bool:
 def _schema(files: Sequence[Path]) -> pa.Schema:
     kinds = sorted({formats.format_of(path) for path in files})
     if len(kinds) > 1:
-        raise ValueError(f"the input holds files of several formats ({', '.join(kinds)}): score each format apart")
+        raise ValueError(f"the input holds files of several formats ({', '.join(kinds)}): take each format apart")
     fields: dict[str, pa.Field] = {}
     if kinds == [".jsonl"]:
         for path in files:
@@ -137,7 +143,7 @@ def _schema(files: Sequence[Path]) -> pa.Schema:
             if merged is None:
                 raise ValueError(
                     f"column {field.name!r} is {field.type} in {path} and {fields[field.name].type} in a file before: "
-                    "score files of different types apart"
+                    "take files of different types apart"
                 )
             fields[field.name] = merged
     return pa.schema(fields.values(), schemas[0].metadata)

@@ -1,4 +1,4 @@
-"""Scored tables written as one file: parquet, csv, tsv or JSON lines, here or on an object store, whole or not at all.
+"""Tables written as one file: parquet, csv, tsv or JSON lines, here or on an object store, whole or not at all.
 
 Parquet keeps every type. JSON lines give each value as JSON has it (what JSON does not have, such as dates, as text;
 NaN as null). In csv, lists and structures are JSON text. A column of JSON text (`corpus_reading`) comes out as the
@@ -55,7 +55,7 @@ def check_output(output: str) -> None:
 
 @contextmanager
 def output_file(
-    output: str, schema: pa.Schema, scores: set[str], before_move: Callable[[int], None]
+    output: str, schema: pa.Schema, floats: set[str], before_move: Callable[[int], None]
 ) -> Iterator[Write]:
     """`write(table)` appends to the file, which appears when the block ends without an error.
 
@@ -65,7 +65,7 @@ def output_file(
     Args:
         output: path or URI; its ending names the format.
         schema: of the tables that will be written.
-        scores: float32 columns, written with the digits that tell one float32 from another.
+        floats: float32 columns that are new, written with the digits that tell one float32 from another.
         before_move: called with the size in bytes just before the whole file takes its name.
     """
     place = Storage(output)
@@ -77,7 +77,7 @@ def output_file(
         stack.callback(making.unlink, missing_ok=True)
         with (
             pa.output_stream(making, compression=COMPRESSIONS.get(_ending(output).suffix)) as file,
-            _writer(format_of(_ending(output)), file, schema, scores) as write,
+            _writer(format_of(_ending(output)), file, schema, floats) as write,
         ):
             yield write
         before_move(making.stat().st_size)
@@ -93,9 +93,9 @@ def _ending(output: str) -> Path:
 
 
 @contextmanager
-def _writer(kind: str, file: Any, schema: pa.Schema, scores: set[str]) -> Iterator[Write]:
+def _writer(kind: str, file: Any, schema: pa.Schema, floats: set[str]) -> Iterator[Write]:
     if kind == ".jsonl":
-        yield lambda table: file.write(_json_lines(table, scores))
+        yield lambda table: file.write(_json_lines(table, floats))
         return
     convert = _natural if kind == ".parquet" else _flat
     first = convert(schema.empty_table())
@@ -108,7 +108,7 @@ def _writer(kind: str, file: Any, schema: pa.Schema, scores: set[str]) -> Iterat
         yield lambda table: rows.write_table(convert(table))
 
 
-def _json_lines(table: pa.Table, scores: set[str]) -> bytes:
+def _json_lines(table: pa.Table, floats: set[str]) -> bytes:
     mixed = {field.name for field in table.schema if is_json_text(field)}
     lines = []
     for record in arrow_records(table):
@@ -116,7 +116,7 @@ def _json_lines(table: pa.Table, scores: set[str]) -> bytes:
             name: json.loads(value)
             if name in mixed and value is not None
             else _shortest(value)
-            if name in scores
+            if name in floats
             else _plain(value)
             for name, value in record.values.items()
         }

@@ -8,7 +8,7 @@ Shapes: N texts, L labels.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -106,3 +106,23 @@ def load_scorer(name: str, *, device: str = "", dtype: str = "float32") -> Score
     from detox.classifier.model_scorers import load_model_scorer
 
     return load_model_scorer(name, device=device, dtype=dtype)
+
+
+TOXICITY_LABELS = ("toxicity", "toxic")
+
+
+def load_toxicity(name: str, *, device: str = "") -> Callable[[Sequence[str], Sequence[str]], np.ndarray]:
+    """The scorer called `name` as one figure: `(texts, langs) -> toxicity`, 0..1, float64 `[N]`.
+
+    Raises:
+        ValueError: none of its labels is overall toxicity.
+    """
+    scorer = load_scorer(name, device=device)
+    found = [label for label in scorer.labels if label.casefold() in TOXICITY_LABELS or len(scorer.labels) == 1]
+    if not found:
+        raise ValueError(
+            f"{name} has the labels {', '.join(scorer.labels)}, none of which is overall toxicity: name a scorer with "
+            f"{' or '.join(TOXICITY_LABELS)}"
+        )
+    column = label_index(scorer.labels, found[0])
+    return lambda texts, langs: np.asarray(scorer.score(list(texts)).values_NL[:, column], float)

@@ -11,13 +11,15 @@ Shapes: N rows.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from sklearn.feature_extraction.text import HashingVectorizer
 
+from detox.classifier.scorer import load_toxicity
 from detox.classifier.sides import SideScorer
 from detox.data.pairs.prepared import PairRow
+from detox.evaluation.minilm import ENGLISH, MiniLm
 from detox.rewriter.fluency import CharacterModel
 from detox.rewriter.lexicon import UNSPACED
 
@@ -40,18 +42,39 @@ class Similarity(NamedTuple):
 
 
 class Fluency(NamedTuple):
-    """How fluent a rewrite is: `judge(sources, outputs, langs)`, 0..1 `[N]`."""
+    """How fluent a rewrite is: `judge(sources, outputs, references, langs)`, 0..1 `[N]`; NaN where it cannot say."""
 
     name: str
-    judge: Callable[[Texts, Texts, Langs], np.ndarray]
+    judge: Callable[[Texts, Texts, Texts, Langs], np.ndarray]
+
+
+class Bits(NamedTuple):
+    """How surprising a language model finds a text: `judge(texts, langs)`, bits a character `[N]`."""
+
+    name: str
+    judge: Callable[[Texts, Langs], np.ndarray]
+
+
+class BertScore(NamedTuple):
+    """Token-wise likeness of outputs and references: `judge(outputs, references, langs)`, F1 `[N]`, of several
+    references the nearest; NaN in languages that it does not know."""
+
+    name: str
+    judge: Callable[[Texts, Sequence[Sequence[str]], Langs], np.ndarray]
 
 
 class Judges(NamedTuple):
-    """One of each."""
+    """One of each; the last two where they are at hand."""
 
     neutrality: Neutrality
     similarity: Similarity
     fluency: Fluency
+    bits: Bits | None = None
+    bert_score: BertScore | None = None
+
+    def names(self) -> dict[str, str]:
+        """Who judges what, for a reader."""
+        return {role: judge.name for role, judge in self._asdict().items() if judge is not None}
 
 
 def offline_judges(judge_rows: Sequence[PairRow], embed_english: bool = True) -> Judges:
@@ -59,10 +82,12 @@ def offline_judges(judge_rows: Sequence[PairRow], embed_english: bool = True) ->
 
     Args:
         judge_rows: the `judge` part of prepared pairs.
-        embed_english: measure the similarity of English texts by the embedded MiniLM; else by character n-grams too.
+        embed_english: measure the similarity of English texts by the embedded MiniLM, and BERTScore too; else by
+            character n-grams, and not at all.
 
     Raises:
         ValueError: no pairs to train them on.
+        ModuleNotFoundError: `embed_english`, and the package with the encoder is not installed.
     """
     if not judge_rows:
         raise ValueError("there are no pairs to train the judges on: set data.judge_share above 0, or name a judge")
@@ -70,26 +95,59 @@ def offline_judges(judge_rows: Sequence[PairRow], embed_english: bool = True) ->
     langs = [row.lang for row in judge_rows]
     sides = SideScorer.fit(toxic, neutral, langs)
     model = CharacterModel.fit(neutral, langs)
-    by_embedding = MiniLmSimilarity() if embed_english else None
+    encoder = MiniLm() if embed_english and ENGLISH in langs else None
 
-    def similarity(first: Texts, second: Texts, which: Langs) -> np.ndarray:
-        found_N = character_similarity(first, second, which)
-        english = [at for at, lang in enumerate(which) if lang == "en"]
-        if by_embedding is not None and english:
-            found_N[english] = by_embedding([first[at] for at in english], [second[at] for at in english])
-        return found_N
-
-    def fluency(sources: Texts, outputs: Texts, which: Langs) -> np.ndarray:
+    def fluency(sources: Texts, outputs: Texts, references: Texts, which: Langs) -> np.ndarray:
         return np.exp2(-np.maximum(model.bits(outputs, which) - model.bits(sources, which), 0.0))
 
-    name = "character n-grams" if by_embedding is None else "MiniLM (en), character n-grams (other languages)"
     return Judges(
         Neutrality(
             f"linear classifier of {len(judge_rows):,} judge pairs", lambda texts, which: 1 - sides(texts, which)
         ),
-        Similarity(name, similarity),
+        _similarity(encoder),
         Fluency("character language model, relative to the source", fluency),
+        Bits("character language model", model.bits),
+        _bert_score(encoder) if encoder else None,
     )
+
+
+def _similarity(encoder: MiniLm | None) -> Similarity:
+    def similarity(first: Texts, second: Texts, langs: Langs) -> np.ndarray:
+        found_N = character_similarity(first, second, langs)
+        english = _english(langs) if encoder else []
+        if encoder and english:
+            found_N[english] = encoder.cosine([first[at] for at in english], [second[at] for at in english])
+        return found_N
+
+    name = "MiniLM (en), character n-grams (other languages)" if encoder else "character n-grams"
+    return Similarity(name, similarity)
+
+
+def _bert_score(encoder: MiniLm) -> BertScore:
+    def bert_score(outputs: Texts, references: Sequence[Sequence[str]], langs: Langs) -> np.ndarray:
+        found_N, english = np.full(len(outputs), np.nan), _english(langs)
+        if english:
+            found_N[english] = encoder.bert_score([outputs[at] for at in english], [references[at] for at in english])
+        return found_N
+
+    return BertScore("MiniLM, last layer, no idf, not rescaled; English only", bert_score)
+
+
+def _english(langs: Langs) -> list[int]:
+    return [at for at, lang in enumerate(langs) if lang == ENGLISH]
+
+
+def named_neutrality(name: str) -> Neutrality:
+    """A classifier as the judge of neutrality.
+
+    Args:
+        name: as `detox classify --model` takes it.
+
+    Raises:
+        ValueError: the name leads to no classifier, or it has no label of overall toxicity.
+    """
+    toxicity = load_toxicity(name)
+    return Neutrality(name, lambda texts, langs: 1 - toxicity(texts, langs))
 
 
 def character_similarity(first: Texts, second: Texts, langs: Langs) -> np.ndarray:
@@ -110,38 +168,3 @@ def ngrams(text: str) -> list[str]:
         for length in range(1, 4) if unspaced else range(2, 5):
             found += [padded[at : at + length] for at in range(len(padded) - length + 1)]
     return found
-
-
-class MiniLmSimilarity:
-    """Cosine of sentence embeddings by the embedded MiniLM, 0..1 `[N]`; below 0 counts as 0. English."""
-
-    def __init__(self, batch: int = 64) -> None:
-        from transformers import AutoModel, AutoTokenizer
-
-        from detox.models.embedded import minilm_folder
-
-        folder = str(minilm_folder())
-        self._tokenizer: Any = AutoTokenizer.from_pretrained(folder)
-        self._model: Any = AutoModel.from_pretrained(folder).eval()
-        self._batch = batch
-
-    def __call__(self, first: Texts, second: Texts) -> np.ndarray:
-        distinct = sorted({*first, *second}, key=len)
-        vectors = dict(zip(distinct, self.embed(distinct), strict=True))
-        cosines = [float(vectors[one] @ vectors[other]) for one, other in zip(first, second, strict=True)]
-        return np.clip(cosines, 0.0, 1.0)
-
-    def embed(self, texts: Texts) -> np.ndarray:
-        """Mean of the token states, of length 1, float32 `[N, D]`."""
-        import torch
-
-        found = []
-        with torch.inference_mode():
-            for begin in range(0, len(texts), self._batch):
-                part = list(texts[begin : begin + self._batch])
-                inputs = self._tokenizer(part, padding=True, truncation=True, max_length=128, return_tensors="pt")
-                states_BTD = self._model(**inputs).last_hidden_state
-                mask_BT1 = inputs["attention_mask"][..., None]
-                means_BD = (states_BTD * mask_BT1).sum(dim=1) / mask_BT1.sum(dim=1)
-                found.append(torch.nn.functional.normalize(means_BD, dim=1).numpy())
-        return np.concatenate(found)

@@ -51,6 +51,8 @@ _STYLE: dict[Any, Any] = {
 }
 DASHES: tuple[str | tuple[int, tuple[int, ...]], ...] = ("-", (0, (6, 2)), (0, (2, 2)), (0, (8, 2, 2, 2)))
 """Line styles in turn with the colours, so that no series is told apart by its colour alone."""
+HATCHES = ("", "//", "\\\\", "--", "||", "++")
+"""The same for bars."""
 POINTS = 400
 """Points that a drawn curve keeps: more are not visible and only weigh."""
 
@@ -167,6 +169,41 @@ def density(x_N: np.ndarray, y_N: np.ndarray, name: str, *, x: str, y: str, bins
         )
         axes.set(xlim=(0, 1), ylim=(0, 1))
         return to_svg(figure, name)
+
+
+def bars(series: Mapping[str, Sequence[float]], groups: Sequence[str], name: str, *, y: str) -> str:
+    """Bars side by side for each group, one a series (at most six); NaN leaves a gap. The axis begins at 0."""
+    with mpl.rc_context(_STYLE):
+        figure, axes = _axes("", y, width=max(4.6, 0.2 * len(groups) * (len(series) + 1)))
+        width = 0.8 / len(series)
+        for number, (label, values) in enumerate(series.items()):
+            places = np.arange(len(groups)) + width * (number - (len(series) - 1) / 2)
+            axes.bar(places, values, width, label=label, color=_colour(number), alpha=0.85, **_hatch(number))
+        axes.set_xticks(range(len(groups)), groups)
+        axes.grid(visible=False, axis="x")
+        axes.set_ylim(bottom=0)
+        if len(groups) > 4 or max(map(len, groups), default=0) > 10:
+            axes.tick_params(axis="x", labelrotation=30)
+        if len(series) > 1:  # above: slanted names of groups take the room below
+            axes.legend(loc="lower left", bbox_to_anchor=(0, 1.02), ncols=3, labelcolor=INK, borderaxespad=0)
+        return to_svg(figure, name)
+
+
+def points(places: Mapping[str, tuple[float, float]], name: str, *, x: str, y: str, marked: str = "") -> str:
+    """Named points, each with its name beside it; `marked` is drawn larger."""
+    with mpl.rc_context(_STYLE):
+        figure, axes = _axes(x, y)
+        for label, (at, value) in places.items():
+            chosen = label == marked
+            axes.scatter([at], [value], s=70 if chosen else 30, color=SERIES[1 if chosen else 0])
+            axes.annotate(label, (at, value), xytext=(5, 4), textcoords="offset points", color=INK, fontsize=8)
+        axes.margins(0.15)
+        return to_svg(figure, name)
+
+
+def _hatch(number: int) -> dict[str, Any]:
+    """A pattern with the colour, so that no bar is told apart by its colour alone."""
+    return {"hatch": HATCHES[number % len(HATCHES)], "edgecolor": SURFACE}
 
 
 def _axes(x: str, y: str, width: float = 4.6, height: float = 3.4) -> tuple[Figure, Axes]:

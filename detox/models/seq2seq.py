@@ -11,6 +11,7 @@ from peft import LoraConfig, PeftModel, TaskType, get_peft_model
 from transformers import AutoConfig, AutoModelForSeq2SeqLM, AutoTokenizer, PreTrainedModel
 
 from detox.models import tiny
+from detox.models.copying import CopyT5ForConditionalGeneration
 from detox.models.loading import Dtype, LoadedModel, ModelUnavailableError, commit, explained, give_padding, locate
 
 
@@ -36,6 +37,8 @@ def load_seq2seq(
     if name.startswith("tiny/"):
         architecture = name.removeprefix("tiny/")
         built = tiny.build(architecture, texts_for_tokenizer, head="seq2seq_lm", seed=seed, **tiny_options)
+        if isinstance(built.model, CopyT5ForConditionalGeneration):
+            built.model.fold(built.tokenizer)
         return LoadedModel(built.model.to(getattr(torch, dtype)), built.tokenizer, name, "")
     location = locate(name)
     with explained(location):

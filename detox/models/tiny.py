@@ -29,7 +29,14 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from detox.models.tiny_tokenizers import TokenizerWriter, byte_level, sentencepiece_file, write_wordpiece
+import detox.models.copying  # noqa: F401  # registers copy_t5
+from detox.models.tiny_tokenizers import (
+    TokenizerWriter,
+    byte_level,
+    lossless_unigram,
+    sentencepiece_file,
+    write_wordpiece,
+)
 
 Head = Literal["base", "sequence_classification", "masked_lm", "causal_lm", "seq2seq_lm"]
 
@@ -147,6 +154,13 @@ ARCHITECTURES: dict[str, Architecture] = {
         _T5,
         _T5_LAYERS,
         tokenizer_options={"extra_ids": 0},
+    ),
+    "copy_t5": Architecture(
+        "PreTrainedTokenizerFast",
+        lossless_unigram,
+        _T5,
+        _T5_LAYERS | {"feed_forward_proj": "gated-gelu"},
+        {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"},
     ),
     "gpt2": Architecture(
         "GPT2Tokenizer",

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import sentencepiece
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 TokenizerWriter = Callable[[Sequence[str], Path, int], None]
 """Trains on texts and writes into a folder a tokenizer of at most so many tokens."""
@@ -67,3 +67,26 @@ def sentencepiece_file(file: str, **options: Any) -> TokenizerWriter:
         (folder / "trained.model").rename(folder / file)
 
     return write
+
+
+def lossless_unigram(texts: Sequence[str], folder: Path, vocab_size: int) -> None:
+    """`tokenizer.json` in T5's manner (`<pad>`, `</s>`, `<unk>`; EOS at the end) that gives back every text but for its
+    white space: no character is folded into another, and one that is not in the vocabulary is spelled in bytes."""
+    ids = {"pad_id": 0, "eos_id": 1, "unk_id": 2, "bos_id": -1}
+    sentencepiece_file("spiece.model", byte_fallback=True, normalization_rule_name="identity", **ids)(
+        texts, folder, vocab_size
+    )
+    trained = sentencepiece.SentencePieceProcessor(model_file=str(folder / "spiece.model"))
+    pieces = [(trained.id_to_piece(piece), trained.get_score(piece)) for piece in range(trained.vocab_size())]
+    pieces[0] = ("<pad>", 0.0)
+    tokenizer = Tokenizer(models.Unigram(pieces, unk_id=2, byte_fallback=True))
+    space: dict[str, Any] = {"replacement": "▁", "prepend_scheme": "always"}
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace(**space, split=True)]
+    )
+    tokenizer.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Metaspace(**space)])
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="$A </s>", pair="$A </s> $B </s>", special_tokens=[("</s>", 1)]
+    )
+    tokenizer.save(str(folder / "tokenizer.json"))
+    (folder / "spiece.model").unlink()

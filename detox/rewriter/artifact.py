@@ -15,22 +15,13 @@ from typing import Any, NamedTuple
 from detox.classifier.sides import SideScorer
 from detox.models.loading import LoadedModel
 from detox.rewriter.fluency import CharacterModel
-from detox.rewriter.generation_settings import DecodingSettings, GenerationSettings
+from detox.rewriter.generation_settings import RewritingSettings
 from detox.rewriter.lexicon import Lexicon
-from detox.rewriter.rerank import RerankSettings
 from detox.rewriter.settings import RewriterModelSettings
-from detox.runs.config import Config, validated
+from detox.runs.config import validated
 
 ARTIFACT = "detox.json"
 LEXICON, SIDES, FLUENCY = "lexicon.json", "sides.safetensors", "fluency.parquet"
-
-
-class RewritingSettings(Config):
-    """How a trained model rewrites."""
-
-    generation: GenerationSettings = GenerationSettings()
-    decoding: DecodingSettings = DecodingSettings()
-    rerank: RerankSettings = RerankSettings()
 
 
 class Helpers(NamedTuple):

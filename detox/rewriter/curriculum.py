@@ -200,6 +200,12 @@ def _checkpoint_of(stage: Stage, checkpoint: Path | None) -> Path | None:
     return checkpoint if mark["description"] == digest(stage.description) else None
 
 
+def last_checkpoint(folder: Path) -> Path | None:
+    """The checkpoint in `folder` that was made last, over all stages."""
+    found = [path.parent for path in folder.glob(f"checkpoint-*/{MARK}")]
+    return max(found, key=lambda path: json.loads((path / MARK).read_text(encoding="utf-8"))["step"], default=None)
+
+
 def plan(rows: Sequence[PairRow], config: TrainRewriterConfig, produced_by: Mapping[str, Any]) -> list[Stage]:
     """The stages with their pairs and what identifies each.
 

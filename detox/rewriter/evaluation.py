@@ -42,22 +42,23 @@ class Judged(NamedTuple):
     """Figure -> value a row, float64 `[N]`; NaN where it is undefined (no names to keep, say)."""
     langs_N: np.ndarray
 
+    @property
+    def languages(self) -> list[str]:
+        """Of the rows, sorted."""
+        return sorted(set(self.langs_N.tolist()))
+
     def mean(self, figure: str, lang: str = ALL) -> float:
-        """Mean over the rows of a language; of `all`, over all rows."""
-        chosen_N = np.ones(len(self.langs_N), bool) if lang == ALL else self.langs_N == lang
-        values = self.rows[figure][chosen_N]
-        values = values[~np.isnan(values)]
+        """Mean over the rows of a language; of `all`, over all rows. NaN where no row has the figure."""
+        values = self._defined(figure, lang)
         return float(values.mean()) if len(values) else float("nan")
 
     def macro(self, figure: str) -> float:
         """Mean over languages, as the shared tasks have it."""
-        return float(np.mean([self.mean(figure, lang) for lang in sorted(set(self.langs_N.tolist()))]))
+        return float(np.mean([self.mean(figure, lang) for lang in self.languages]))
 
     def interval(self, figure: str, lang: str = ALL, resamples: int = 1000, seed: int = 0) -> tuple[float, float]:
-        """95 % bootstrap interval of `mean`."""
-        chosen_N = np.ones(len(self.langs_N), bool) if lang == ALL else self.langs_N == lang
-        values = self.rows[figure][chosen_N]
-        values = values[~np.isnan(values)]
+        """95 % bootstrap interval of `mean`; NaN where no row has the figure."""
+        values = self._defined(figure, lang)
         if not len(values):
             return float("nan"), float("nan")
         drawn = np.random.default_rng(seed).integers(len(values), size=(resamples, len(values)))
@@ -65,14 +66,32 @@ class Judged(NamedTuple):
         return float(low), float(high)
 
     def better_than(self, other: Judged, figure: str = PRIMARY, lang: str = ALL) -> Comparison:
-        """Paired bootstrap on the same rows."""
-        chosen_N = np.ones(len(self.langs_N), bool) if lang == ALL else self.langs_N == lang
-        first, second = (mean_statistic(system.rows[figure][chosen_N]) for system in (self, other))
-        return paired_bootstrap(first, second, int(chosen_N.sum()))
+        """Paired bootstrap on the same rows: those for which both have the figure.
+
+        Raises:
+            ValueError: there is no such row.
+        """
+        mine_N, theirs_N = self.rows[figure], other.rows[figure]
+        chosen_N = self._chosen(lang) & ~np.isnan(mine_N) & ~np.isnan(theirs_N)
+        rows = int(chosen_N.sum())
+        if not rows:
+            raise ValueError(
+                f"{self.name} and {other.name} have {figure} for no text in common: compare another figure"
+            )
+        return paired_bootstrap(mean_statistic(mine_N[chosen_N]), mean_statistic(theirs_N[chosen_N]), rows)
+
+    def _chosen(self, lang: str) -> np.ndarray:
+        return np.ones(len(self.langs_N), bool) if lang == ALL else self.langs_N == lang
+
+    def _defined(self, figure: str, lang: str) -> np.ndarray:
+        values = self.rows[figure][self._chosen(lang)]
+        return values[~np.isnan(values)]
 
 
 def judge(name: str, outputs: Sequence[str], wanted: Sequence[Case], judges: Judges, lexicon: Lexicon) -> Judged:
     """Every figure of every row.
+
+    PAN's formulas have one reference a text: the first. chrF, BLEU, BERTScore and exact match take the nearest.
 
     Args:
         outputs: of the cases, in their order.
@@ -86,7 +105,8 @@ def judge(name: str, outputs: Sequence[str], wanted: Sequence[Case], judges: Jud
     source_N, output_N, reference_N = (judges.neutrality.judge(texts, langs) for texts in (sources, outputs, first))
     to_source_N = judges.similarity.judge(sources, outputs, langs)
     to_reference_N = judges.similarity.judge(first, outputs, langs)
-    fluency_N, chrf_N = judges.fluency.judge(sources, outputs, langs), chrf(outputs, references)
+    fluency_N, chrf_N = judges.fluency.judge(sources, outputs, first, langs), chrf(outputs, references)
+    unknown_N = np.full(len(outputs), np.nan)
     found = copies(sources, outputs, 1 - source_N)
     transfer_N = pan2025_transfer(source_N, output_N, reference_N)
     similarity_N = pan2025_similarity(to_source_N, to_reference_N)
@@ -100,7 +120,9 @@ def judge(name: str, outputs: Sequence[str], wanted: Sequence[Case], judges: Jud
         "similarity_2025": similarity_N,
         "chrf": chrf_N,
         "bleu": bleu(outputs, references),
+        "bert_score": judges.bert_score.judge(outputs, references, langs) if judges.bert_score else unknown_N,
         "fluency": fluency_N,
+        "bits": judges.bits.judge(outputs, langs) if judges.bits else unknown_N,
         "copy_exact": found.exact_N,
         "copy": found.normalised_N,
         "toxic_copy": found.residual_N,

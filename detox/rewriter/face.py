@@ -1,66 +1,101 @@
 """`detox.Rewriter`: toxic texts in, rewrites out, each with how it was made.
 
-rewriter = detox.Rewriter.load("runs/train_rewriter-demo-s42")
-for rewrite in rewriter.rewrite(["you are an idiot, read page 12"]):
-    print(rewrite.text, rewrite.how)
+    rewriter = detox.Rewriter.load("runs/train-rewriter-demo-s42")
+    for rewrite in rewriter.rewrite(["you are an idiot, read page 12"]):
+        print(rewrite.text, rewrite.how)
+
+A text that is neutral comes back as it was given, but for control characters. One that is longer than the rewriter can
+read is cut into sentences: the neutral ones stay, the others are rewritten, and all are put together again with their
+own white space. What becomes of a text depends on that text alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+import regex
+import torch
 
 from detox.data.cleaning import clean_text
 from detox.data.language import detect
 from detox.data.settings import CleaningSettings
 from detox.evaluation.judges import character_similarity
 from detox.models.loading import LoadedModel, local_folder
-from detox.rewriter.artifact import Helpers, RewritingSettings, read_facts
-from detox.rewriter.batches import prompted
-from detox.rewriter.decoding import Source, Steering
-from detox.rewriter.generation import generate
-from detox.rewriter.generation_settings import GenerationSettings
-from detox.rewriter.rerank import Request, Reranker, Rewrite
+from detox.rewriter.artifact import Helpers, read_facts
+from detox.rewriter.backend import Backend, ModelBackend
+from detox.rewriter.decoding import Steering
+from detox.rewriter.generation_settings import RewritingSettings
+from detox.rewriter.pieces import in_its_space, pieces
+from detox.rewriter.remote import RemoteError, RemoteRewriter
+from detox.rewriter.remote_settings import RemoteSettings
+from detox.rewriter.rerank import How, Request, Reranker, Rewrite
 from detox.rewriter.settings import RewriterModelSettings
 
 TEXT = CleaningSettings(pii=False)
 """What is done to a text before it is rewritten: as to the pairs that the model learned from."""
 CHUNK = 1024
+"""Texts in memory at a time."""
+CONTROL = regex.compile(r"[^\P{Cc}\s]")
+
+Piece = tuple[str, str]
+"""A cleaned piece of a text, and its language."""
+RANKS: tuple[How, ...] = ("edited", "reranked", "model", "already neutral")
+"""A text in pieces was made in the first of these ways that any of them was."""
+BLANK = Rewrite("", "already neutral", 0.0, 0.0, 1.0)
 
 
 class Rewriter:
-    """A model that rewrites, with what steers, reranks and edits.
+    """What rewrites, with what reranks and edits.
 
     Args:
-        loaded: the encoder-decoder and its tokenizer.
-        model: prompt and lengths.
+        loaded: an encoder-decoder with its tokenizer, or another source of candidates (`RemoteRewriter`).
+        model: prompt and lengths of the encoder-decoder.
         rewriting: generation, decoding controls, reranking.
         helpers: lexicon, scorer and fluency of the reranker.
         languages: that the model learned; others are rewritten all the same.
+        device: of the encoder-decoder, for example `cuda:1`; empty: the GPU where there is one.
+
+    Attributes:
+        settings: `rewriting`.
+        languages: as above.
     """
 
     def __init__(
         self,
-        loaded: LoadedModel,
+        loaded: LoadedModel | Backend,
         model: RewriterModelSettings,
         rewriting: RewritingSettings,
         helpers: Helpers,
         languages: Sequence[str] = (),
+        *,
+        device: str = "",
     ) -> None:
-        self._loaded, self._model, self.settings = loaded, model, rewriting
-        self.languages = tuple(languages)
-        self._steering = Steering(rewriting.decoding, loaded.tokenizer, helpers.lexicon)
+        self._loaded, self._model = loaded, model
+        self.settings, self.languages = rewriting, tuple(languages)
+        if isinstance(loaded, LoadedModel):
+            on_device: Any = loaded.model.eval()
+            on_device.to(torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")))
+            self._steering = Steering(rewriting.decoding, loaded.tokenizer, helpers.lexicon)
+        self._toxicity = helpers.sides
         self._reranker = Reranker(
             helpers.sides, character_similarity, helpers.fluency.bits, helpers.lexicon, rewriting.rerank
         )
 
     @classmethod
-    def load(cls, name: str) -> Rewriter:
+    def load(cls, name: str, *, device: str = "", remote: RemoteSettings | None = None) -> Rewriter:
         """A rewriter that a run of ours trained.
 
+        Args:
+            name: a run directory or its artifact, as a path or a URI.
+            device: for example `cuda:1`; empty: the GPU where there is one.
+            remote: an endpoint that offers the candidates in place of the model, which is not loaded then. They are
+                reranked, and the texts edited, as ever.
+
         Raises:
-            ValueError: the name leads to no rewriter, or the manifest beside it does not hold.
+            ValueError: the name leads to no rewriter, the manifest beside it does not hold, or `remote` cannot work.
         """
         from detox.classifier.model_scorers import verified
         from detox.models.seq2seq import load_trained
@@ -70,56 +105,137 @@ class Rewriter:
             raise ValueError(f"there is no rewriter {name!r}: name a run of train_rewriter, or its artifact")
         verified(folder)
         facts = read_facts(Path(folder))
-        loaded = load_trained(folder, facts.base_model, facts.base_revision)
-        return cls(loaded, facts.model, facts.rewriting, Helpers.load(folder), facts.languages)
+        helpers = Helpers.load(folder)
+        loaded = RemoteRewriter(remote) if remote else load_trained(folder, facts.base_model, facts.base_revision)
+        return cls(loaded, facts.model, facts.rewriting, helpers, facts.languages, device=device)
 
-    def rewrite(self, texts: str | Sequence[str], lang: str | Sequence[str] | None = None) -> list[Rewrite]:
+    def rewrite(self, texts: str | Sequence[str], lang: str | Sequence[str | None] | None = None) -> list[Rewrite]:
         """A rewrite of each text, in order; one text is a list of one.
 
+        Toxicity of a text in pieces is that of its most toxic piece.
+
         Args:
-            lang: of all texts, or of each; None: detected.
+            lang: ISO 639-1 code of all texts, or of each; None or empty: detected.
+
+        Raises:
+            ValueError: not as many languages as texts.
+            RemoteError: a remote backend failed; its `position` is that of the text.
         """
-        listed = [texts] if isinstance(texts, str) else list(texts)
-        clean = [clean_text(text, TEXT) for text in listed]
-        langs = self._langs(clean, lang)
+        given = [_encodable(text) for text in ([texts] if isinstance(texts, str) else texts)]
+        langs = _listed(lang, len(given))
         made: list[Rewrite] = []
-        for begin in range(0, len(clean), CHUNK):
+        for begin in range(0, len(given), CHUNK):
             part = slice(begin, begin + CHUNK)
-            made += self._rewritten(clean[part], langs[part], begin)
+            try:
+                made += self._chunk(given[part], langs[part])
+            except RemoteError as error:
+                raise error.at(begin + error.position) from error
         return made
 
-    def _langs(self, texts: Sequence[str], lang: str | Sequence[str] | None) -> list[str]:
-        if isinstance(lang, str):
-            return [lang] * len(texts)
-        if lang is not None:
-            if len(lang) != len(texts):
-                raise ValueError(f"there must be one language for each text, were {len(lang)} for {len(texts)}")
-            return list(lang)
-        return [code or "" for code in detect(texts)]
+    def candidates(self, texts: Sequence[str], langs: Sequence[str]) -> list[tuple[str, ...]]:
+        """Rewrites of each text before they are reranked: the model's likeliest first, then those that the settings
+        ask for. Texts are taken as they are, and cut where they are longer than the model reads."""
+        backend = self._backend
+        if not isinstance(backend, ModelBackend):
+            return backend.candidates(texts, langs)
+        return [tuple(dict.fromkeys(one.text for one in row)) for row in backend.written(texts, langs)]
 
-    def _rewritten(self, texts: list[str], langs: list[str], begin: int) -> list[Rewrite]:
-        filled = [at for at, text in enumerate(texts) if text]
-        candidates: list[tuple[str, ...]] = [()] * len(texts)
-        found = self.candidates([texts[at] for at in filled], [langs[at] for at in filled], begin)
-        for at, offers in zip(filled, found, strict=True):
-            candidates[at] = offers
-        requests = [Request(*row) for row in zip(texts, langs, candidates, strict=True)]
-        return self._reranker.choose(requests)
+    @property
+    def _backend(self) -> Backend:
+        if not isinstance(self._loaded, LoadedModel):
+            return self._loaded
+        return ModelBackend(self._loaded, self._model, self.settings.generation, self._steering)
 
-    def candidates(self, texts: Sequence[str], langs: Sequence[str], begin: int = 0) -> list[tuple[str, ...]]:
-        """The model's rewrites of each text: the likeliest first, then those that the settings ask for."""
-        if not texts:
-            return []
-        inputs = [prompted(*row, self._model) for row in zip(texts, langs, strict=True)]
-        tokenizer: Any = self._loaded.tokenizer
-        ids = tokenizer(inputs, truncation=True, max_length=self._model.max_source_tokens)["input_ids"]
-        sources = [Source(*row) for row in zip(texts, langs, strict=True)]
-        wanted = self.settings.generation
-        greedy = GenerationSettings(max_new_tokens=wanted.max_new_tokens, batch_tokens=wanted.batch_tokens)
-        offers: list[list[str]] = [[] for _ in texts]
-        for settings in [greedy] if wanted.mode == "greedy" else [greedy, wanted]:
-            controls = self._steering.prepare(sources, self._loaded.model.device)
-            numbers = range(begin, begin + len(ids))
-            for row, found in enumerate(generate(self._loaded.model, ids, settings, controls, row_numbers=numbers)):
-                offers[row] += tokenizer.batch_decode([item.tokens for item in found], skip_special_tokens=True)
-        return [tuple(dict.fromkeys(text.strip() for text in row)) for row in offers]
+    def _chunk(self, given: Sequence[str], langs: Sequence[str]) -> list[Rewrite]:
+        clean = [clean_text(text, TEXT) for text in given]
+        langs = _detected(clean, langs)
+        parts = self._cut(given, clean, langs)
+        keys = [[(clean_text(part, TEXT), lang) for part in cut] for cut, lang in zip(parts, langs, strict=True)]
+        first: dict[Piece, int] = {}
+        """Each different piece, with the first text that has it."""
+        for row, mine in enumerate(keys):
+            for piece in mine:
+                first.setdefault(piece, row)
+        made = self._rewritten(first)
+        return [
+            _together(text, parts[row], [made[piece] for piece in keys[row]], Request(clean[row], langs[row], ()))
+            for row, text in enumerate(given)
+        ]
+
+    def _cut(self, given: Sequence[str], clean: Sequence[str], langs: Sequence[str]) -> list[list[str]]:
+        """The pieces of each text: itself where it is short enough."""
+        long = self._backend.too_long(clean, langs)
+        rows = zip(given, langs, long, strict=True)
+        return [pieces(text, partial(self._too_long, lang)) if is_long else [text] for text, lang, is_long in rows]
+
+    def _too_long(self, lang: str, parts: Sequence[str]) -> list[bool]:
+        return self._backend.too_long([clean_text(part, TEXT) for part in parts], [lang] * len(parts))
+
+    def _rewritten(self, first: dict[Piece, int]) -> dict[Piece, Rewrite]:
+        """What becomes of each piece."""
+        filled = [piece for piece in first if piece[0]]
+        made = {piece: BLANK for piece in first if not piece[0]}
+        before = self._toxicity(*_columns(filled)).tolist() if filled else []
+        toxic = list[Piece]()
+        for piece, toxicity in zip(filled, before, strict=True):
+            if toxicity < self.settings.rerank.neutral_below:
+                made[piece] = Rewrite(piece[0], "already neutral", toxicity, toxicity, 1.0)
+            else:
+                toxic.append(piece)
+        try:
+            offers = self._backend.candidates(*_columns(toxic))
+        except RemoteError as error:
+            raise error.at(first[toxic[error.position]]) from error
+        requests = [Request(*piece, offer) for piece, offer in zip(toxic, offers, strict=True)]
+        return made | dict(zip(toxic, self._reranker.choose(requests), strict=True))
+
+
+def _together(given: str, parts: Sequence[str], made: Sequence[Rewrite], request: Request) -> Rewrite:
+    """The rewrite of a text from those of its parts.
+
+    Args:
+        request: the whole text, cleaned, and its language.
+    """
+    how = min((rewrite.how for rewrite in made), key=RANKS.index)
+    before, after = max(rewrite.toxicity_before for rewrite in made), max(rewrite.toxicity_after for rewrite in made)
+    if how == "already neutral":
+        return Rewrite(given, how, before, after, 1.0)
+    text = "".join(
+        part if rewrite.how == "already neutral" else in_its_space(part, rewrite.text)
+        for part, rewrite in zip(parts, made, strict=True)
+    )
+    if len(made) == 1:
+        return Rewrite(text, how, before, after, made[0].similarity)
+    similarity_N = character_similarity([request.source], [clean_text(text, TEXT)], [request.lang])
+    return Rewrite(text, how, before, after, float(similarity_N[0]))
+
+
+def _encodable(text: str) -> str:
+    """Without control characters, and with question marks for lone surrogates, which UTF-8 cannot hold."""
+    return CONTROL.sub("", text).encode("utf-8", "replace").decode("utf-8")
+
+
+def _listed(lang: str | Sequence[str | None] | None, count: int) -> list[str]:
+    """A code for each text; empty: to be detected."""
+    if lang is None or isinstance(lang, str):
+        return [_code(lang)] * count
+    if len(lang) != count:
+        raise ValueError(f"there must be one language for each text, were {len(lang)} for {count}")
+    return [_code(one) for one in lang]
+
+
+def _code(lang: str | None) -> str:
+    return (lang or "").strip().lower()
+
+
+def _detected(texts: Sequence[str], langs: Sequence[str]) -> list[str]:
+    """The codes with the empty ones detected; empty where there is nothing to tell it by."""
+    unknown = [at for at, lang in enumerate(langs) if not lang]
+    found = list(langs)
+    for at, code in zip(unknown, detect([texts[at] for at in unknown]) if unknown else (), strict=True):
+        found[at] = code or ""
+    return found
+
+
+def _columns(rows: Sequence[Piece]) -> tuple[list[str], list[str]]:
+    return [text for text, _ in rows], [lang for _, lang in rows]

@@ -19,6 +19,7 @@ looked at, M steps at most.
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Iterator, Sequence
 from itertools import zip_longest
@@ -36,6 +37,9 @@ from detox.rewriter.generation_settings import GenerationSettings
 
 LEAST_TOKENS = 32
 """Source tokens that a row counts for at least: where rows are short, the scores `[R, V]` fill the memory."""
+
+PREFIX = "decoder_prefix_ids"
+"""What a model whose `forward` has it is given beside the last token: all tokens so far (`detox.models.copying`)."""
 
 NAN = "the model's scores are NaN: its weights are broken, or in float16, which is too narrow for T5: use bfloat16"
 
@@ -173,13 +177,16 @@ class _Decoder:
             input_ids=padded["input_ids"].to(model.device), attention_mask=self._mask_RT, return_dict=True
         )
         self._cache: Any = None
+        plain = model.get_base_model() if hasattr(model, "get_base_model") else model  # without adapters
+        self._reads_prefix = PREFIX in inspect.signature(plain.forward).parameters
 
-    def logits(self, tokens_R: Tensor) -> Tensor:
-        """float32 `[R, V]` of what follows, given each hypothesis's last token."""
+    def logits(self, prefixes_Rt: Tensor) -> Tensor:
+        """float32 `[R, V]` of what follows; all but the last token of each hypothesis is in the cache already."""
         output = self._model(
             attention_mask=self._mask_RT,
             encoder_outputs=self._encoded,
-            decoder_input_ids=tokens_R[:, None],
+            decoder_input_ids=prefixes_Rt[:, -1:],
+            **({PREFIX: prefixes_Rt} if self._reads_prefix else {}),
             past_key_values=self._cache,
             use_cache=True,
             return_dict=True,
@@ -190,7 +197,7 @@ class _Decoder:
     def first_logits(self, ids: _Ids, copies: int) -> Tensor:
         """Those of the start token, computed once a row and copied, as the cache is."""
         device, rows = self._mask_RT.device, len(self._mask_RT)
-        logits_BV = self.logits(torch.full((rows,), ids.start, device=device))
+        logits_BV = self.logits(torch.full((rows, 1), ids.start, device=device))
         if copies == 1:
             return logits_BV
         spread_R = torch.arange(rows, device=device).repeat_interleave(copies)
@@ -263,7 +270,7 @@ def _walk(decoder: _Decoder, batch: _Batch, settings: GenerationSettings, draws_
             kept_R = (~stops_R).nonzero()[:, 0]
             live = live.select(kept_R)
             decoder.select(kept_R)
-        logits_RV = decoder.logits(live.prefixes_Rt[:, -1])
+        logits_RV = decoder.logits(live.prefixes_Rt)
     return [found[first : first + copies] for first in range(0, len(found), copies)]
 
 
@@ -394,7 +401,7 @@ def _search(decoder: _Decoder, batch: _Batch, settings: GenerationSettings) -> l
         firsts_S1 = torch.arange(len(parents_SK), device=parents_SK.device)[:, None] * beams
         decoder.select((firsts_S1 + parents_SK)[open_S].flatten())
         live = live.select(open_S)
-        logits_RV = decoder.logits(live.prefixes_SKt[:, :, -1].flatten())
+        logits_RV = decoder.logits(live.prefixes_SKt.flatten(0, 1))
     return [_ranked(pools[first : first + groups], settings) for first in range(0, len(pools), groups)]
 
 

@@ -1,4 +1,4 @@
-"""How a rewriter generates and what steers it, as data; `generation` and `decoding` read it. No torch in here."""
+"""How a rewriter generates, what steers it and how candidates are weighed, as data. No torch in here."""
 
 from __future__ import annotations
 
@@ -87,3 +87,30 @@ class DecodingSettings(Config):
     """Taken from the likeliest tokens times the toxicity of the text so far with them, by a classifier: slow."""
     rescored_tokens: int = Field(default=8, ge=2)
     """How many tokens a step are rescored; the others are taken for toxic, lest they win by not being scored."""
+
+
+class RerankSettings(Config):
+    """How candidates are weighed."""
+
+    neutrality: float = Field(default=1.0, ge=0)
+    similarity: float = Field(default=1.0, ge=0)
+    fluency: float = Field(default=0.3, ge=0)
+    """Exponents of the three parts."""
+    least_similarity: float = Field(default=0.4, ge=0, le=1)
+    """A candidate with less is another text, and passes only where there is nothing else."""
+    neutral_below: float = Field(default=0.15, ge=0, le=1)
+    """A source with less toxicity stays as it is; 0: every source is rewritten."""
+    copies_above: float = Field(default=0.3, ge=0, le=1)
+    """A source with more toxicity is toxic: its copy is no rewrite."""
+    edits: Literal["last_resort", "candidate"] = "last_resort"
+    """Whether cutting the toxic words out is tried where no candidate will do, or competes with them."""
+    most_cuts: int = Field(default=3, ge=1)
+    """Words that may be cut out where the lexicon knows none."""
+
+
+class RewritingSettings(Config):
+    """How a trained model rewrites."""
+
+    generation: GenerationSettings = GenerationSettings()
+    decoding: DecodingSettings = DecodingSettings()
+    rerank: RerankSettings = RerankSettings()

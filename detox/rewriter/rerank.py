@@ -14,36 +14,16 @@ from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
-from pydantic import Field
 
 from detox.data.pairs.cleaning import Toxicity
 from detox.evaluation.detoxification import normalised
+from detox.rewriter.generation_settings import RerankSettings
 from detox.rewriter.lexicon import WORD, Lexicon, Span, cut
-from detox.runs.config import Config
 
 How = Literal["model", "reranked", "edited", "already neutral"]
 
 Similarity = Callable[[Sequence[str], Sequence[str], Sequence[str]], np.ndarray]
 """Sources, rewrites and languages in, 0..1 `[N]` out."""
-
-
-class RerankSettings(Config):
-    """How candidates are weighed."""
-
-    neutrality: float = Field(default=1.0, ge=0)
-    similarity: float = Field(default=1.0, ge=0)
-    fluency: float = Field(default=0.3, ge=0)
-    """Exponents of the three parts."""
-    least_similarity: float = Field(default=0.4, ge=0, le=1)
-    """A candidate with less is another text, and passes only where there is nothing else."""
-    neutral_below: float = Field(default=0.15, ge=0, le=1)
-    """A source with less toxicity stays as it is; 0: every source is rewritten."""
-    copies_above: float = Field(default=0.3, ge=0, le=1)
-    """A source with more toxicity is toxic: its copy is no rewrite."""
-    edits: Literal["last_resort", "candidate"] = "last_resort"
-    """Whether cutting the toxic words out is tried where no candidate will do, or competes with them."""
-    most_cuts: int = Field(default=3, ge=1)
-    """Words that may be cut out where the lexicon knows none."""
 
 
 class Rewrite(NamedTuple):
@@ -89,7 +69,11 @@ class Reranker:
         """A rewrite of each text, in order."""
         langs = [request.lang for request in requests]
         before_N = self._toxicity([request.source for request in requests], langs) if requests else np.zeros(0)
-        edits = [self.edit(request.source, request.lang) for request in requests]
+        neutral = before_N < self._settings.neutral_below
+        edits = [
+            "" if is_neutral else self.edit(request.source, request.lang)
+            for request, is_neutral in zip(requests, neutral, strict=True)
+        ]
         offers = [self._offers(*item) for item in zip(requests, edits, before_N.tolist(), strict=True)]
         flat = [(number, text) for number, offer in enumerate(offers) for text in offer]
         sources = [requests[number].source for number, _ in flat]

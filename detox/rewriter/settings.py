@@ -8,6 +8,8 @@ from pydantic import Field, model_validator
 
 from detox.classifier.settings import BatchSettings
 from detox.data.pairs.settings import PairSettings
+from detox.rewriter.comparison_settings import VARIANTS, Variant
+from detox.rewriter.generation_settings import RewritingSettings
 from detox.rewriter.loss_settings import LossSettings
 from detox.runs.config import Config, JobConfig, ScalingSettings
 
@@ -36,6 +38,9 @@ class RewriterModelSettings(Config):
     max_target_tokens: int = Field(default=128, ge=8)
     tiny_width: int = Field(default=64, ge=8)
     """Width of a `tiny/…` model."""
+    tiny_layers: int = Field(default=3, ge=1)
+    """Layers of a `tiny/…` model's encoder, and of its decoder: copying takes two of attention over the source, and one
+    to choose."""
     tiny_vocabulary: int = Field(default=2000, ge=300)
     """Most tokens of a `tiny/…` model."""
     lora: LoraSettings = LoraSettings()
@@ -51,6 +56,8 @@ class StageSettings(Config):
     epochs: float = Field(default=1.0, gt=0)
     lr: float = Field(default=0.0, ge=0)
     """Peak learning rate; 0: that of `optimiser.lr`."""
+    loss: LossSettings | None = None
+    """None: the run's `loss`."""
 
 
 class CurriculumSettings(Config):
@@ -102,8 +109,13 @@ class RewriterEvaluationSettings(Config):
 
     stage_texts: int = Field(default=200, ge=0)
     """Validation texts that are rewritten greedily at the end of each stage; 0: all."""
-    judge: str = ""
-    """What judges neutrality: any name that `detox classify --model` takes; empty: classifiers of the judge part."""
+    judges: str = "offline"
+    """Who judges the test: `offline`, `pan2024`, `pan2025`, or a classifier of neutrality by any name that
+    `detox classify --model` takes. The stages are always measured by classifiers of the judge part."""
+    variants: tuple[Variant, ...] = VARIANTS
+    """Decodings that are compared on the test; the last one is what the run is judged by."""
+    test_texts: int = Field(default=0, ge=0)
+    """Test texts of each language that the finished rewriter is judged on, drawn by the seed; 0: all."""
     samples: int = Field(default=12, ge=0)
     """Test texts in the report with what became of them."""
 
@@ -118,5 +130,6 @@ class TrainRewriterConfig(JobConfig):
     batch: BatchSettings = BatchSettings(size=32, per_forward=32)
     optimiser: RewriterOptimiserSettings = RewriterOptimiserSettings()
     checkpoints: RewriterCheckpointSettings = RewriterCheckpointSettings()
+    rewriting: RewritingSettings = RewritingSettings()
     evaluation: RewriterEvaluationSettings = RewriterEvaluationSettings()
     scaling: ScalingSettings = ScalingSettings()

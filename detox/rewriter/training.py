@@ -9,9 +9,10 @@ Shapes: B rows, T target tokens.
 
 from __future__ import annotations
 
+import copy
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from detox.classifier.batching import MicroBatch, MicroBatchSampler, accumulatio
 from detox.classifier.training import EVALUATION_TOKENS, ThroughputMeter, resolve_precision
 from detox.rewriter.batches import PairDataset, TokenisedPairs
 from detox.rewriter.losses import RewriterLoss, cross_entropy
-from detox.rewriter.preference import IGNORED
+from detox.rewriter.preference import IGNORED, reference_logprobs
 from detox.rewriter.settings import StageSettings, TrainRewriterConfig
 
 
@@ -38,12 +39,13 @@ class RewriterTrainer(Seq2SeqTrainer):
         *,
         model: PreTrainedModel,
         args: Seq2SeqTrainingArguments,
-        loss: RewriterLoss,
+        loss_of: Callable[[StageSettings], RewriterLoss],
         validation: TokenisedPairs,
         pad_id: int,
         callbacks: Sequence[TrainerCallback],
     ) -> None:
-        self._loss, self._pad_id = loss, pad_id
+        self._loss_of, self._pad_id = loss_of, pad_id
+        self._reference: nn.Module | None = None
         self._validation = PairDataset(validation, pad_id)
         self._validation_lengths = validation.sources.lengths
         self._meter = ThroughputMeter()
@@ -63,7 +65,12 @@ class RewriterTrainer(Seq2SeqTrainer):
     def start_stage(
         self, pairs: TokenisedPairs, sampler: MicroBatchSampler, stage: StageSettings, epochs: float
     ) -> None:
-        """What the next `train()` learns: the same model with a new optimizer and schedule (S2 section 5)."""
+        """What the next `train()` learns: the same model with a new optimizer and schedule (S2 section 5).
+
+        The reference of DPO is the model as the stage finds it.
+        """
+        self._loss = self._loss_of(stage)
+        self._reference = frozen_copy(self.model) if self._loss.settings.dpo else None
         self.train_dataset = PairDataset(pairs, self._pad_id)
         self._sampler = sampler
         self.args.num_train_epochs = epochs
@@ -86,6 +93,10 @@ class RewriterTrainer(Seq2SeqTrainer):
     ) -> Any:
         """The micro-batch's share of the optimizer step's loss, times the ranks, since DDP averages over them."""
         self._meter.count(inputs["attention_mask"])
+        if self._reference is not None:
+            with torch.no_grad():
+                chosen_B, rejected_B = reference_logprobs(self._reference, inputs)
+            inputs = inputs | {"reference_chosen": chosen_B, "reference_rejected": rejected_B}
         found = self._loss(model, inputs)
         for name, value in found.parts.items():
             self._parts[name] = self._parts.get(name, torch.zeros_like(value)) + value * self.args.world_size
@@ -140,6 +151,12 @@ class RewriterTrainer(Seq2SeqTrainer):
             self._parts, self._logged_step = {}, self.state.global_step
             logs = logs | self._meter.read(self.state.global_step, self.args.world_size)
         super().log(logs, start_time)
+
+
+def frozen_copy(model: nn.Module | None) -> nn.Module:
+    """The model as it is now, which learns nothing more and drops nothing out."""
+    assert model is not None
+    return copy.deepcopy(model).eval().requires_grad_(False)
 
 
 def training_arguments(config: TrainRewriterConfig, scratch: Path, ranks: int) -> Seq2SeqTrainingArguments:

@@ -61,10 +61,11 @@ def train_one_rank(
     lexicon = Lexicon.fit((row.lang, row.toxic, row.neutral) for row in train)
     loaded = load_for_training(config, train)
     tokenised = tokenise_pairs(train, loaded.tokenizer, config.model, lexicon)
+    toxicity_V = token_toxicity(tokenised, loaded.model.config.vocab_size)
     trainer = RewriterTrainer(
         model=loaded.model,
         args=training_arguments(config, place.scratch, place.ranks),
-        loss=build_loss(config.loss, token_toxicity(tokenised, loaded.model.config.vocab_size)),
+        loss_of=lambda stage: build_loss(stage.loss or config.loss, toxicity_V),
         validation=tokenise_pairs(validation, loaded.tokenizer, config.model, lexicon),
         pad_id=int(loaded.tokenizer.pad_token_id),  # type: ignore[arg-type]
         callbacks=(),
@@ -83,7 +84,13 @@ def load_for_training(config: TrainRewriterConfig, train: Sequence[PairRow]) -> 
     """The base model, with adapters where wanted; the same on every rank and after every restart."""
     settings, seed = config.model, config.run.seed
     texts = [text for row in train for text in (row.toxic, row.neutral)][:TEXTS_FOR_TOKENIZER]
-    options: dict[str, Any] = {"hidden": settings.tiny_width, "vocab_size": settings.tiny_vocabulary, **TINY_DEPTH}
+    options: dict[str, Any] = {
+        "hidden": settings.tiny_width,
+        "vocab_size": settings.tiny_vocabulary,
+        "num_layers": settings.tiny_layers,
+        "num_heads": TINY_HEADS,
+        "d_kv": settings.tiny_width // TINY_HEADS,
+    }
     loaded = load_seq2seq(settings.name, texts_for_tokenizer=texts, seed=seed, **options)
     model: Any = loaded.model
     if settings.lora.rank:
@@ -96,8 +103,8 @@ def load_for_training(config: TrainRewriterConfig, train: Sequence[PairRow]) -> 
     return LoadedModel(model, loaded.tokenizer, loaded.name, loaded.revision)
 
 
-TINY_DEPTH = {"num_layers": 3, "num_heads": 4}
-"""Of `tiny/t5` as a rewriter: copying takes two layers of attention over the source, and one to choose."""
+TINY_HEADS = 4
+"""Attention heads of a `tiny/…` rewriter."""
 
 
 def as_copies(rows: Sequence[PairRow]) -> list[PairRow]:
@@ -128,7 +135,7 @@ def produced_by(config: TrainRewriterConfig, pairs: PreparedPairs, loaded: Loade
         "batch": config.batch.model_dump(mode="json"),
         "optimiser": config.optimiser.model_dump(mode="json"),
         "precision": resolve_precision(config.optimiser.precision),
-        "evaluation": config.evaluation.model_dump(mode="json"),
+        "stage_texts": config.evaluation.stage_texts,
         "seed": config.run.seed,
         "ranks": ranks,
         "threads": config.scaling.threads_per_worker,

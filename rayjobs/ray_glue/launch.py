@@ -178,13 +178,16 @@ def check_shared(storage: Storage) -> None:
         )
 
 
-def check_seen(run: Storage, data: Storage) -> None:
+def check_seen(run: Storage, data: Storage, facts: str = "dataset.json") -> None:
     """On a worker: that it sees what the driver wrote. `check_shared` asks only the nodes that a cluster has already.
+
+    Args:
+        facts: a file of `data`.
 
     Raises:
         ValueError: names the folder and the remedy.
     """
-    for setting, folder, name in (("run.storage", run, "config.json"), ("data.source", data, "dataset.json")):
+    for setting, folder, name in (("run.storage", run, "config.json"), ("data.source", data, facts)):
         if not folder.exists(name):
             raise ValueError(
                 f"node {ray.util.get_node_ip_address()} does not see {folder.uri}, which the driver does: let "

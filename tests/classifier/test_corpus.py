@@ -19,9 +19,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detox.classifier import corpus
-from detox.classifier.corpus import Plan, Written, score_columns
+from detox.classifier.corpus import Plan, Written, free_names
 from detox.classifier.corpus_reading import open_corpus, resized
 from detox.classifier.corpus_writing import check_output
+from detox.classifier.score_columns import ScoreColumns
 from detox.classifier.scorer import Scores
 from detox.runs.storage import Storage
 
@@ -44,9 +45,9 @@ def scored(path: Path | str, output: Path, rows: int = 3, column: str = "text") 
     """The whole way, in this process; the run directory lies beside the output."""
     opened = open_corpus(str(path), column)
     run, scorer = Storage(output.parent / "run"), LengthScorer()
-    plan = corpus.stage(opened, run, column, scorer.labels, rows, {"input": [], "model": {}})
-    for number in corpus.unscored(run, plan):
-        corpus.score_shard(run, plan, scorer, number)
+    plan = corpus.stage(opened, run, scorer.labels, rows, {"input": [], "model": {}})
+    for number in corpus.unfinished(run, plan):
+        corpus.finish_shard(run, plan, ScoreColumns(scorer, column), number)
     sizes: list[int] = []
     written = corpus.assemble(run, plan, str(output), sizes.append)
     assert sizes == [output.stat().st_size]
@@ -160,37 +161,37 @@ def test_only_unfinished_shards_are_scored_again(tmp_path: Path) -> None:
                 raise ValueError("killed")
             return super().score(texts)
 
-    plan = corpus.stage(opened, run, "text", scorer.labels, 2, facts)
-    assert [corpus.score_shard(run, plan, Failing(), number) for number in (0, 1)] == [2, 2]
+    plan = corpus.stage(opened, run, scorer.labels, 2, facts)
+    assert [corpus.finish_shard(run, plan, ScoreColumns(Failing(), "text"), number) for number in (0, 1)] == [2, 2]
     with pytest.raises(ValueError, match="killed"):
-        corpus.score_shard(run, plan, Failing(), 2)
-    again = corpus.stage(opened, run, "text", scorer.labels, 2, facts)
+        corpus.finish_shard(run, plan, ScoreColumns(Failing(), "text"), 2)
+    again = corpus.stage(opened, run, scorer.labels, 2, facts)
     assert again == plan
-    assert corpus.unscored(run, again) == [2, 3, 4]
-    for number in reversed(corpus.unscored(run, again)):  # the order in which shards are done does not matter
-        corpus.score_shard(run, again, scorer, number)
+    assert corpus.unfinished(run, again) == [2, 3, 4]
+    for number in reversed(corpus.unfinished(run, again)):  # the order in which shards are done does not matter
+        corpus.finish_shard(run, again, ScoreColumns(scorer, "text"), number)
     assert sorted(scorer.texts) == texts[4:]
     corpus.assemble(run, again, str(tmp_path / "out.parquet"), lambda _: None)
     assert pq.read_table(tmp_path / "out.parquet")["text"].to_pylist() == texts
     for what in ("input", "model"):
         with pytest.raises(ValueError, match=f"the {what} has changed since run .* choose another --run.name"):
-            corpus.stage(opened, run, "text", scorer.labels, 2, facts | {what: "another"})
+            corpus.stage(opened, run, scorer.labels, 2, facts | {what: "another"})
 
 
 def test_staging_that_was_killed_starts_over(tmp_path: Path) -> None:
     """Without plan.json the shards are of nobody knows what."""
     pq.write_table(pa.table({"text": ["a", "b"]}), tmp_path / "in.parquet")
     (tmp_path / "run" / "shards").mkdir(parents=True)
-    (tmp_path / "run" / "shards" / "000007.scored.parquet").write_text("rubbish")
+    (tmp_path / "run" / "shards" / "000007.done.parquet").write_text("rubbish")
     scored(tmp_path / "in.parquet", tmp_path / "out.parquet")
-    assert not (tmp_path / "run" / "shards" / "000007.scored.parquet").exists()
+    assert not (tmp_path / "run" / "shards" / "000007.done.parquet").exists()
 
 
 def test_an_output_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     pq.write_table(pa.table({"text": ["a", "b", "c", "d"]}), tmp_path / "in.parquet")
     run, scorer = Storage(tmp_path / "run"), LengthScorer()
-    plan = corpus.stage(open_corpus(str(tmp_path / "in.parquet"), "text"), run, "text", scorer.labels, 2, {})
-    corpus.score_shard(run, plan, scorer, 0)
+    plan = corpus.stage(open_corpus(str(tmp_path / "in.parquet"), "text"), run, scorer.labels, 2, {})
+    corpus.finish_shard(run, plan, ScoreColumns(scorer, "text"), 0)
     for ending in ("parquet", "csv", "jsonl"):
         with pytest.raises(FileNotFoundError):  # the second shard is not there
             corpus.assemble(run, plan, str(tmp_path / f"out.{ending}"), lambda _: None)
@@ -206,14 +207,14 @@ def test_a_remote_output_appears_whole_or_not_at_all(
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     pq.write_table(pa.table({"text": ["a", "b", "c", "d"]}), tmp_path / "in.parquet")
     run, scorer, folder = Storage(tmp_path / "run"), LengthScorer(), Storage(bucket.format(tmp_path.name))
-    plan = corpus.stage(open_corpus(str(tmp_path / "in.parquet"), "text"), run, "text", scorer.labels, 2, {})
-    corpus.score_shard(run, plan, scorer, 0)
+    plan = corpus.stage(open_corpus(str(tmp_path / "in.parquet"), "text"), run, scorer.labels, 2, {})
+    corpus.finish_shard(run, plan, ScoreColumns(scorer, "text"), 0)
     output, there, sizes = bucket.format(f"{tmp_path.name}/out.{ending}"), [], []
     check_output(output)
     with pytest.raises(FileNotFoundError):
         corpus.assemble(run, plan, output, lambda _: None)
     assert folder.names() == []
-    corpus.score_shard(run, plan, scorer, 1)
+    corpus.finish_shard(run, plan, ScoreColumns(scorer, "text"), 1)
 
     def before_move(size: int) -> None:
         there.extend(folder.names())
@@ -229,14 +230,14 @@ def test_a_remote_output_appears_whole_or_not_at_all(
 
 
 def test_names_of_score_columns() -> None:
-    assert score_columns(["toxic", "insult"], ["text", "id"]) == {"toxic": "toxic", "insult": "insult"}
-    assert score_columns(["toxic", "insult"], ["text", "toxic"]) == {"toxic": "score_toxic", "insult": "insult"}
-    assert score_columns(["a"], ["a", "score_a"]) == {"a": "score_score_a"}
-    assert score_columns(["a", "score_a"], ["a"]) == {"a": "score_a", "score_a": "score_score_a"}
+    assert free_names(["toxic", "insult"], ["text", "id"], "score") == {"toxic": "toxic", "insult": "insult"}
+    assert free_names(["toxic", "insult"], ["text", "toxic"], "score") == {"toxic": "score_toxic", "insult": "insult"}
+    assert free_names(["a"], ["a", "score_a"], "score") == {"a": "score_score_a"}
+    assert free_names(["a", "score_a"], ["a"], "score") == {"a": "score_a", "score_a": "score_score_a"}
 
 
 def test_shards_of_a_plan() -> None:
-    plan = Plan({}, "text", {}, shard_rows=4, rows=9, refused=0)
+    plan = Plan({}, {}, shard_rows=4, rows=9, refused=0)
     assert [plan.rows_of(shard) for shard in range(plan.shards)] == [4, 4, 1]
 
 
@@ -275,7 +276,7 @@ def test_bad_input_is_said(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=said):
             open_corpus(pattern, column)
     (tmp_path / "mix-3.csv").write_text("text\na\n")
-    with pytest.raises(ValueError, match=r"several formats \(.csv, .parquet\): score each format apart"):
+    with pytest.raises(ValueError, match=r"several formats \(.csv, .parquet\): take each format apart"):
         open_corpus(str(tmp_path / "mix-*"), "text")
 
 
@@ -312,9 +313,9 @@ def test_run_and_output_on_an_object_store(tmp_path: Path, ending: str) -> None:
     opened, scorer, sizes = open_corpus(str(tmp_path / "in.parquet"), "text"), LengthScorer(), []
     run, output = Storage(f"memory://store-{ending}/run"), f"memory://store-{ending}/out.{ending}"
     check_output(output)
-    plan = corpus.stage(opened, run, "text", scorer.labels, 2, {})
-    for number in corpus.unscored(run, plan):
-        corpus.score_shard(run, plan, scorer, number)
+    plan = corpus.stage(opened, run, scorer.labels, 2, {})
+    for number in corpus.unfinished(run, plan):
+        corpus.finish_shard(run, plan, ScoreColumns(scorer, "text"), number)
     assert corpus.assemble(run, plan, output, sizes.append) == Written(3, 0)
     store = Storage(f"memory://store-{ending}")
     assert store.names() == [f"out.{ending}", "run"]

@@ -18,6 +18,8 @@ DRAWN: dict[str, Callable[[], str]] = {
     "confusion": lambda: plots.confusion_matrix(
         np.array([[90, 10], [5, 15]]), "d", truth=["no", "yes"], prediction=["not flagged", "flagged"]
     ),
+    "bars": lambda: plots.bars({"copy": [0.2, np.nan], "delete": [0.1, 0.4]}, ["en", "zh"], "f", y="J"),
+    "points": lambda: plots.points({"copy": (1.0, 0.1), "ours": (0.1, 0.4)}, "g", x="copies", y="J", marked="ours"),
     "density": lambda: plots.density(
         np.array([0.1, 0.1, 0.9]), np.array([0.2, 0.2, 1.0]), "e", x="true", y="predicted"
     ),
@@ -54,3 +56,18 @@ def test_long_curves_are_thinned_and_keep_their_ends() -> None:
     x_P, y_P = plots._thin(np.arange(5000), np.arange(5000) * 2)
     assert len(x_P) == plots.POINTS
     assert (x_P[0], x_P[-1], y_P[-1]) == (0, 4999, 9998)
+
+
+def test_bars_name_groups_and_series_and_differ_by_more_than_colour() -> None:
+    """Two groups of two series: four bars of which one is missing, the second series hatched."""
+    svg = DRAWN["bars"]()
+    for text in ("en", "zh", "copy", "delete"):
+        assert f">{text}</text>" in svg
+    assert "<pattern" in svg
+    alone = plots.bars({"copy": [0.2, 0.3]}, ["en", "zh"], "f", y="J")
+    assert "<pattern" not in alone
+    assert ">copy</text>" not in alone  # one series needs no legend
+
+
+def test_points_carry_their_names() -> None:
+    assert all(f">{name}</text>" in DRAWN["points"]() for name in ("copy", "ours"))

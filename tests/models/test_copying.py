@@ -9,7 +9,8 @@ import torch
 from transformers import AutoModelForSeq2SeqLM
 from transformers.modeling_outputs import BaseModelOutput
 
-from detox.models.copying import CopyT5Config, CopyT5ForConditionalGeneration
+from detox.models import tiny
+from detox.models.copying import CopyT5Config, CopyT5ForConditionalGeneration, _with_copies
 
 VOCABULARY = 60
 
@@ -92,3 +93,87 @@ def test_it_is_stored_and_loaded_by_its_name(tmp_path: Path) -> None:
     again = AutoModelForSeq2SeqLM.from_pretrained(tmp_path).eval()
     assert isinstance(again, CopyT5ForConditionalGeneration)
     assert torch.allclose(again(**batch()).logits, model(**batch()).logits, atol=1e-6)
+
+
+def test_raising_the_source_tokens_equals_the_mixture_written_out() -> None:
+    """Values and gradients against p(v) = (1 - g) softmax(v) + g Σ attention at v, with a token that stands twice."""
+    torch.manual_seed(0)
+    logits_BTV = torch.randn(2, 3, 7, requires_grad=True)
+    gate_BT1 = torch.randn(2, 3, 1, requires_grad=True)
+    attention_BTS = torch.rand(2, 3, 4).softmax(-1).requires_grad_()
+    ids_BS = torch.tensor([[2, 5, 2, 1], [3, 3, 3, 0]])
+    leaves = (logits_BTV, gate_BT1, attention_BTS)
+    gate = gate_BT1.sigmoid()
+    copied_BTV = torch.zeros(2, 3, 7).scatter_add(2, ids_BS[:, None].expand(-1, 3, -1), attention_BTS)
+    plain_BTV = ((1 - gate) * logits_BTV.softmax(-1) + gate * copied_BTV).log()
+    found_BTV = _with_copies(*leaves[:2], attention_BTS, ids_BS)
+    assert torch.allclose(found_BTV, plain_BTV, atol=1e-5)
+    weights_BTV = torch.randn(2, 3, 7)
+    expected = torch.autograd.grad((plain_BTV * weights_BTV).sum(), leaves)
+    for mine, plain in zip(torch.autograd.grad((found_BTV * weights_BTV).sum(), leaves), expected, strict=True):
+        assert torch.allclose(mine, plain, atol=1e-4)
+
+
+def test_the_reader_is_behind_the_last_word_that_both_texts_have() -> None:
+    """Source 5 6 7 5 1; written: start, 5 (place 0: reader at 1), 9 (not there: stays), 7 (place 2: at 3), 5 (the
+    second one, place 3: at 4), 6 (only behind, place 1: at 2), 5 (one ahead, place 3, not place 0: at 4)."""
+    source, prefix = torch.tensor([[5, 6, 7, 5, 1]]), torch.tensor([[0, 5, 9, 7, 5, 6, 5]])
+    assert build()._places(source, None, prefix).tolist() == [[0, 1, 1, 3, 4, 2, 4]]
+
+
+def test_padding_is_nowhere_and_case_does_not_matter() -> None:
+    """Token 0 is start, padding and written; of the source 5 0 0 only the first is a token. 6 folds to 5."""
+    model = build()
+    model.folded_V[6] = 5
+    mask = torch.tensor([[1, 0, 0]])
+    assert model._places(torch.tensor([[5, 0, 0]]), mask, torch.tensor([[0, 0, 6]])).tolist() == [[0, 0, 1]]
+
+
+def test_an_untrained_model_copies() -> None:
+    """The pull to the reader's place is 4 and the gate open: most of each step's probability is on the next token."""
+    torch.manual_seed(0)
+    ids_BS = torch.stack([torch.randperm(VOCABULARY - 3)[:8] + 3 for _ in range(16)])
+    logprobs_BTV = build()(input_ids=ids_BS, attention_mask=torch.ones_like(ids_BS), labels=ids_BS).logits
+    assert (logprobs_BTV.argmax(-1) == ids_BS).float().mean() > 0.9
+
+
+def test_a_cache_without_its_tokens_is_refused() -> None:
+    model, inputs = build(), batch()
+    source = {key: inputs[key] for key in ("input_ids", "attention_mask")}
+    first = model(**source, decoder_input_ids=torch.zeros(2, 1, dtype=torch.long), use_cache=True)
+    following = torch.tensor([[5], [9]])
+    with pytest.raises(ValueError, match="decoder_prefix_ids"):
+        model(**source, decoder_input_ids=following, past_key_values=first.past_key_values)
+
+
+def test_a_few_steps_teach_it_to_leave_a_word_out_of_texts_it_never_saw() -> None:
+    """The fourth of six random tokens is 2, which must go."""
+    model = build().train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+
+    def sources() -> torch.Tensor:
+        ids_BS = torch.stack([torch.randperm(VOCABULARY - 3)[:6] + 3 for _ in range(32)])
+        ids_BS[:, 3] = 2
+        return torch.cat([ids_BS, torch.ones(32, 1, dtype=torch.long)], dim=1)
+
+    def without(ids_BS: torch.Tensor) -> torch.Tensor:
+        return torch.cat([ids_BS[:, :3], ids_BS[:, 4:]], dim=1)
+
+    torch.manual_seed(0)
+    for _ in range(150):
+        ids_BS = sources()
+        model(input_ids=ids_BS, attention_mask=torch.ones_like(ids_BS), labels=without(ids_BS)).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    unseen_BS = sources()
+    found_BT = model.eval().generate(input_ids=unseen_BS, max_new_tokens=7, do_sample=False)[:, 1:]
+    assert (found_BT[:, :6] == without(unseen_BS)).all(-1).float().mean() > 0.9
+
+
+def test_its_tokenizer_gives_every_text_back() -> None:
+    """Characters that its training text does not have are spelled in bytes; none is folded into another."""
+    tokenizer = tiny.build_tokenizer("copy_t5", ["hello world, you idiot", "guten tag"], 400)
+    for text in ("hello ñandú", "የኢት 你好，世界", "a 😀 b", "½ ﬁ Ａ"):
+        ids = tokenizer(text)["input_ids"]
+        assert ids[-1] == tokenizer.eos_token_id
+        assert tokenizer.decode(ids, skip_special_tokens=True) == text

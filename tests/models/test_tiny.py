@@ -17,7 +17,7 @@ from detox.models.tiny_tokenizers import write_wordpiece
 TEXTS = ["You are an idiot, friend.", "hi"]
 
 
-@pytest.mark.parametrize("name", tiny.ARCHITECTURES)
+@pytest.mark.parametrize("name", [name for name in tiny.ARCHITECTURES if name != "copy_t5"])  # which only rewrites
 def test_a_checkpoint_loads_as_it_was_built(name: str, tmp_path: Path) -> None:
     options = {"head": "sequence_classification", "num_labels": 3, "seed": 5}
     built = tiny.build(name, **options)

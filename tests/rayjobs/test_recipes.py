@@ -26,6 +26,7 @@ from rayjobs.__main__ import jobs
 from rayjobs.train_classifier import JIGSAW_LABELS
 from tests.hub import run_python, stub_hub
 from tests.hub_contents import write_csv, write_datasets, write_models
+from tests.rayjobs.test_rewriter_recipes import TRAIN_REWRITER
 
 SHORT = ["--optimiser.max-steps", "2", "--scaling.num-workers", "0", "--scaling.use-gpu", "False"]
 TRAIN_CLASSIFIER: dict[str, list[str]] = {
@@ -51,8 +52,11 @@ PREPARE_DATA: dict[str, dict[str, object]] = {
 """The same for data: a local copy where the hub has none."""
 SMOKE_TESTED: dict[str, set[str]] = {
     "train_classifier": set(TRAIN_CLASSIFIER),
+    "train_rewriter": set(TRAIN_REWRITER),  # in tests/rayjobs/test_rewriter_recipes.py
     "prepare_data": set(PREPARE_DATA),
     "score_corpus": {"default"},  # in tests/rayjobs/test_score_corpus.py
+    "rewrite_corpus": {"default"},  # in tests/rayjobs/test_rewrite_corpus.py
+    "evaluate": {"rewriters"},  # in tests/rayjobs/test_evaluate.py
 }
 TEXTS = ["thank you for the edit", "you are an idiot", "nice page", "stupid remark about bridges"]
 """Cleaning leaves them as they are, so that a plain pipeline sees what the run's classifier sees."""

@@ -24,9 +24,10 @@ from detox.runs.config import override
 from detox.runs.rundir import RunDirectory
 from detox.runs.storage import Storage
 from rayjobs import cli
-from rayjobs.ray_glue import scoring
-from rayjobs.ray_glue.scoring import ShardScorer, check_room
-from rayjobs.score_corpus import JOB, RECIPES, named, run
+from rayjobs.ray_glue import shards
+from rayjobs.ray_glue.corpus_job import named
+from rayjobs.ray_glue.shards import ShardWorker, check_room
+from rayjobs.score_corpus import JOB, RECIPES, SCORING, loader, run
 
 TEXTS = ["thank you", "you idiot", None, "été 猫", "", "stupid page", "line\nbreak"]
 
@@ -82,7 +83,7 @@ def test_a_corpus_is_scored(place: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert output[name].to_pylist().count(1.0) == 2
     said = capsys.readouterr().out
     assert "scored 7 of 7 rows" in said
-    assert f"7 rows scored with {name}; 1 of them have no text and null scores\noutput: {place}/out.parquet" in said
+    assert f"7 rows scored: {name}; 1 of them have no text and null scores\noutput: {place}/out.parquet" in said
     folder = run_folder(place)
     summary = json.loads((folder / "summary.json").read_text())
     assert (summary["rows"], summary["rows_without_text"], summary["rows_refused"]) == (7, 1, 0)
@@ -205,13 +206,13 @@ def test_bad_input_stops_before_work(
 def test_runs_are_named_by_what_determines_the_output() -> None:
     config = override(RECIPES["default"](), {"model": "m", "input": "i.csv", "output": "o.csv"})
     facts = {"input": [["i.csv", "1"]], "model": {}}
-    name = named(config, facts).run.name
+    name = named(SCORING, config, facts).run.name
     assert name.startswith("score-corpus-")
     for same in ({"workers": 7}, {"overwrite": True}, {"run.storage": "elsewhere"}, {"tracking.tensorboard": True}):
-        assert named(override(config, same), facts).run.name == name
+        assert named(SCORING, override(config, same), facts).run.name == name
     for other in ({"model": "n"}, {"output": "p.csv"}, {"text_column": "body"}, {"shard_rows": 9}):
-        assert named(override(config, other), facts).run.name != name
-    assert named(config, facts | {"model": {"config.json": "1"}}).run.name != name
+        assert named(SCORING, override(config, other), facts).run.name != name
+    assert named(SCORING, config, facts | {"model": {"config.json": "1"}}).run.name != name
 
 
 @pytest.fixture
@@ -225,7 +226,7 @@ def own_ray(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         del os.environ[key]
 
 
-class DyingOnce(ShardScorer):
+class DyingOnce(ShardWorker):
     """A worker that the system kills at shard 3, the first time."""
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
@@ -242,7 +243,7 @@ def test_ray_workers_write_what_one_process_writes(
     tmp_path: Path, own_ray: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A neural model, five shards, two workers, one of which is killed, is replaced, and its shard scored again."""
-    monkeypatch.setattr(scoring, "ShardScorer", DyingOnce)
+    monkeypatch.setattr(shards, "ShardWorker", DyingOnce)
     options = {"num_labels": 2, "problem_type": "multi_label_classification", "initializer_range": 0.2}
     tiny.write_checkpoint("bert", tmp_path / "model", head="sequence_classification", **options)
     pq.write_table(pa.table({"id": range(49), "text": TEXTS * 7}), tmp_path / "in.parquet")
@@ -262,8 +263,9 @@ def test_ray_workers_write_what_one_process_writes(
 def test_an_error_of_a_worker_comes_back_as_it_was_raised(place: Path) -> None:
     """Ray Data would put it into words of its own, after restarting a worker that fails while it starts."""
     opened, run_place = open_corpus(str(place / "in.parquet"), "text"), Storage(place / "run")
-    plan = corpus.stage(opened, run_place, "text", ("toxic",), 10, {})
-    outcome = ShardScorer(run_place.uri, plan, "lexicon:gone", "cpu")({"shard": 0})
+    plan = corpus.stage(opened, run_place, ("toxic",), 10, {})
+    gone = override(RECIPES["default"](), {"model": "lexicon:gone"})
+    outcome = ShardWorker(run_place.uri, plan, loader(gone, "cpu"))({"shard": 0})
     rows, error = pickle.loads(outcome["outcome"])
     assert isinstance(error, ValueError)
     assert (rows, str(error)[:28]) == (0, "lexicon gone does not exist:")

@@ -21,6 +21,7 @@ from detox.data.pairs.settings import PairSettings
 from detox.data.synthetic_pairs import generate_pairs
 from detox.rewriter.batches import CompetenceSampler, competence
 from detox.rewriter.curriculum import WEIGHTS, Figures, plan
+from detox.rewriter.loss_settings import LossSettings
 from detox.rewriter.settings import StageSettings, TrainRewriterConfig
 from detox.rewriter.worker import train_one_rank
 from detox.runs.config import override
@@ -195,3 +196,18 @@ def test_competence_draws_the_easy_pairs_first_and_every_rank_as_many() -> None:
     assert min(min(batch.whole) for batch in batches[0]) < 20
     assert all(set(a) | set(b) == set(a.whole) and not set(a) & set(b) for a, b in zip(*batches, strict=True))
     assert [list(batch) for batch in samplers[0]] == [list(batch) for batch in batches[0]]
+
+
+def test_a_stage_of_preference_tuning_makes_copies_less_likely(pairs: PreparedPairs, tmp_path: Path) -> None:
+    """DPO in a stage of its own, against the model as the stage before left it: the margin starts at 0 and grows."""
+    logs: list[dict[str, float]] = []
+
+    class Note(TrainerCallback):
+        def on_log(self, args: object, state: object, control: object, **kwargs: object) -> None:
+            logs.append(kwargs["logs"])
+
+    tuning = StageSettings(stage="full", epochs=2, lr=3e-3, loss=LossSettings(cross_entropy=0.1, dpo=1.0))
+    train(config(EASY, tuning), pairs, tmp_path, [Note()])
+    margins = [entry["loss/dpo_margin"] for entry in logs if "loss/dpo_margin" in entry]
+    assert margins[0] == pytest.approx(0, abs=0.05)
+    assert margins[-1] > 0.1

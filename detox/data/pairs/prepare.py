@@ -13,6 +13,7 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -21,19 +22,23 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from detox.data.locating import Origin
 from detox.data.pairs.card import write_card
 from detox.data.pairs.cleaning import Cleaned, Toxicity, clean_pairs, source_groups
 from detox.data.pairs.difficulty import LEVELS, difficulty, levels
 from detox.data.pairs.prepared import FACTS, PARTS, PreparedPairs
-from detox.data.pairs.reading import Pair, PairsRead, Reject, read_pairs
+from detox.data.pairs.reading import Pair, PairsRead, Reject, locate_pairs, read_pairs
 from detox.data.pairs.settings import PairSettings
 from detox.data.pairs.sources import PAIR_SOURCES
 from detox.data.splitting import split
 from detox.governance.manifest import file_digest
+from detox.runs.config import digest
 from detox.runs.storage import explained
 
 CODE_VERSION = 1
 """To be raised with every change that alters what is written for the same settings and sources."""
+LIBRARIES = ("scikit-learn", "lingua-language-detector", "ftfy", "pyarrow")
+"""Other versions of these may decide otherwise, or write other bytes."""
 COMPRESSION = "zstd"
 TRAIN, JUDGE, VALIDATION, TEST = range(len(PARTS))
 
@@ -164,7 +169,7 @@ def describe(
         "by_language": dict(sorted(langs.items())),
         "by_level": {level: int((graded.levels_P == code).sum()) for code, level in enumerate(LEVELS)},
         "refused": dict(sorted(Counter(reject.rule for reject in rejects).items())),
-        "origins": origin_facts(found),
+        "origins": origin_facts(found.origins),
         "settings": settings.model_dump(mode="json", exclude={"source", "local"}),
         "seed": seed,
         "classification": "open",
@@ -172,7 +177,25 @@ def describe(
     }
 
 
-def origin_facts(found: PairsRead) -> list[dict[str, Any]]:
+def fingerprint(settings: PairSettings, seed: int) -> dict[str, Any]:
+    """Everything that determines the prepared pairs: what the sources hold, not where they lie.
+
+    Raises:
+        ValueError: see `read_pairs`.
+    """
+    sources = origin_facts([origin for origin, _ in locate_pairs(settings)])
+    made = [PAIR_SOURCES[facts["name"]].generate for facts in sources if facts["synthetic"]]
+    return {
+        "code_version": CODE_VERSION,
+        "libraries": {name: version(name) for name in LIBRARIES},
+        "settings": settings.model_dump(mode="json", exclude={"source", "local"}),
+        "sources": [{key: facts[key] for key in ("name", "revision", "files")} for facts in sources],
+        "generated": [digest(list(generate(settings.limit))) for generate in made if generate],
+        "seed": seed,
+    }
+
+
+def origin_facts(origins: Sequence[Origin]) -> list[dict[str, Any]]:
     """Name, licence, revision and the digests of the files of each source; no paths."""
     return [
         {
@@ -184,7 +207,7 @@ def origin_facts(found: PairsRead) -> list[dict[str, Any]]:
             "synthetic": origin.name in PAIR_SOURCES and PAIR_SOURCES[origin.name].generate is not None,
             "files": [{"name": path.name, "sha256": file_digest(path)} for path in origin.files],
         }
-        for origin in found.origins
+        for origin in origins
     ]
 
 

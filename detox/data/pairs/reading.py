@@ -64,9 +64,7 @@ def read_pairs(settings: PairSettings) -> PairsRead:
         ValueError: no source, an unknown one, a pattern without a match, a broken or empty file, a missing column; says
             what to do.
     """
-    if not settings.source:
-        raise ValueError(f"no source of pairs is given: name one or several of {', '.join(PAIR_SOURCES)}, or files")
-    located = [locate(entry, _columns(entry, settings), PAIR_SOURCES) for entry in settings.source]
+    located = locate_pairs(settings)
     pairs, rejects = list[Pair](), list[Reject]()
     row = 0
     for _, parts in located:
@@ -78,6 +76,17 @@ def read_pairs(settings: PairSettings) -> PairsRead:
             row += 1
     pairs, foreign = _with_languages(pairs, settings.languages)
     return PairsRead(pairs, rejects + foreign, tuple(origin for origin, _ in located))
+
+
+def locate_pairs(settings: PairSettings) -> list[tuple[Origin, tuple[Part, ...]]]:
+    """Where the pairs come from, before any is read.
+
+    Raises:
+        ValueError: see `read_pairs`.
+    """
+    if not settings.source:
+        raise ValueError(f"no source of pairs is given: name one or several of {', '.join(PAIR_SOURCES)}, or files")
+    return [locate(entry, _columns(entry, settings), PAIR_SOURCES) for entry in settings.source]
 
 
 def _columns(entry: str, settings: PairSettings) -> DataSettings:

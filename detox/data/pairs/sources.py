@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from detox.data.sources.source import Columns, Comment, Source
 
 NEUTRAL, LANG = "neutral", "lang"
 """A pair travels as a `Comment`: its toxic side as the text, neutral side and language beside it."""
 
+SYNTHETIC_ROWS = 3000
+"""Of `synthetic_pairs`, where no limit is set."""
 MULTIPARADETOX = ("en", "ru", "uk", "de", "es", "am", "zh", "ar", "hi", "it", "fr", "he", "hin", "ja", "tt")
 """Nine languages of 2024 and six of 2025; `hin` is Hindi in Latin script."""
 
@@ -22,12 +25,18 @@ def _pairs(lang: str = "") -> Callable[[Columns], Iterator[Comment]]:
     return pairs
 
 
+def _synthetic(rows: int) -> Iterator[dict[str, Any]]:
+    from detox.data.synthetic_pairs import generate_pairs
+
+    return generate_pairs(rows or SYNTHETIC_ROWS)
+
+
 def _source(name: str, *, lang: str = "", columns: dict[str, tuple[str, ...]], **facts: object) -> Source:
     every = columns | {LANG: (LANG, "language"), "split": ("split",)}
     return Source(
         name=name,
         labels=(NEUTRAL, LANG),
-        mapping="`toxic` is the source's toxic side, `neutral` a rewrite of it by people (by models in SynthDetoxM).",
+        mapping=facts.pop("mapping", "`toxic` is the toxic side, `neutral` a rewrite of it by people."),  # type: ignore[arg-type]
         columns=every,
         optional=(LANG, "split"),
         comments=_pairs(lang),
@@ -80,6 +89,7 @@ PAIR_SOURCES: dict[str, Source] = {
             licence="OpenRAIL++ (gated: its terms are accepted on the hub)",
             homepage="https://huggingface.co/datasets/s-nlp/synthdetoxm",
             obtain="accept its terms on the hub, then `hf auth login`",
+            mapping="`toxic` was written by people, `neutral` is a rewrite of it by language models.",
             hub="s-nlp/synthdetoxm",
             local={"train": ("synthdetoxm.parquet", "data/train-*.parquet")},
         ),
@@ -99,6 +109,17 @@ PAIR_SOURCES: dict[str, Source] = {
                 "validation": ("original-dev.tsv",),
                 "test": ("original-test.tsv",),
             },
+        ),
+        _source(
+            "synthetic_pairs",
+            lang="en",
+            columns={"toxic": ("toxic",), "neutral": ("neutral",)},
+            title="Synthetic pairs of the demo",
+            licence="Apache-2.0",
+            homepage="",
+            obtain="it is made on the spot",
+            mapping="Both sides are made from the same pattern. Not real text: no result is claimed on it.",
+            generate=_synthetic,
         ),
     )
 }

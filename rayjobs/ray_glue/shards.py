@@ -1,4 +1,4 @@
-"""Ray Data as the `score_shards` of `rayjobs.score_corpus`: an actor pool whose processes load the model once.
+"""Ray Data as the `finished_shards` of `corpus_job`: an actor pool whose processes load what they work with once.
 
 Only shard numbers travel through Ray; rows go from and to the run directory, so the object store stays empty and the
 order in which shards are done does not matter.
@@ -9,36 +9,39 @@ from __future__ import annotations
 import logging
 import os
 import pickle
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import ray
 import ray.data
 
-from detox.classifier.corpus import Plan, score_shard
-from detox.classifier.scorer import Scorer, load_scorer
+from detox.classifier.corpus import Plan, Worker, finish_shard
 from detox.runs.storage import Storage
 
 CPUS = 0.5
 """Of a worker in Ray's books: with 1 each, two workers on two CPUs leave none to Ray Data's own tasks, and it hangs."""
 
 
-class ShardScorer:
-    """One worker of the pool: scores the shards that it is given."""
+class ShardWorker:
+    """One process of the pool: works on the shards that it is given.
 
-    def __init__(self, run_uri: str, plan: Plan, model: str, device: str) -> None:
-        self._run, self._plan, self._model, self._device = Storage(run_uri), plan, model, device
-        self._scorer: Scorer | None = None
+    Args:
+        load: makes what it works with; picklable.
+    """
+
+    def __init__(self, run_uri: str, plan: Plan, load: Callable[[], Worker]) -> None:
+        self._run, self._plan, self._load = Storage(run_uri), plan, load
+        self._worker: Worker | None = None
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        """Rows scored, or the exception, which Ray Data would otherwise put into words of its own.
+        """Rows done, or the exception, which Ray Data would otherwise put into words of its own.
 
         The model is loaded here and not in `__init__`, since Ray Data starts an actor that fails there again and again.
         """
         try:
-            if self._scorer is None:
-                self._scorer = load_scorer(self._model, device=self._device)
-            rows = score_shard(self._run, self._plan, self._scorer, int(row["shard"]))
+            if self._worker is None:
+                self._worker = self._load()
+            rows = finish_shard(self._run, self._plan, self._worker, int(row["shard"]))
             return {"outcome": pickle.dumps((rows, None))}
         except Exception as error:
             return {"outcome": pickle.dumps((0, error))}
@@ -59,20 +62,20 @@ def check_room(workers: int, use_gpu: bool) -> None:
             )
 
 
-def score_on_ray(
-    run: Storage, plan: Plan, shards: Sequence[int], model: str, workers: int, use_gpu: bool
+def finish_on_ray(
+    run: Storage, plan: Plan, shards: Sequence[int], load: Callable[[], Worker], workers: int, use_gpu: bool
 ) -> Iterator[int]:
-    """Score shards with `workers` processes; yields the rows of each as it is done.
+    """Finish shards with `workers` processes; yields the rows of each as it is done.
 
-    An exception of a worker comes out as it was raised; a worker that dies is replaced, and its shard scored again.
+    An exception of a worker comes out as it was raised; a worker that dies is replaced, and its shard done again.
     """
     logging.getLogger("ray.data").setLevel(logging.ERROR)  # else its execution plans go to the job's output
     # a block a shard: Ray Data otherwise packs small rows into one block, which one process works off
     dataset = ray.data.from_items([{"shard": number} for number in shards], override_num_blocks=len(shards))
     dataset.context.enable_progress_bars = False
     done = dataset.map(
-        ShardScorer,  # type: ignore[arg-type]  # Ray's annotation knows functions only
-        fn_constructor_args=(run.uri, plan, model, "cuda" if use_gpu else "cpu"),
+        ShardWorker,  # type: ignore[arg-type]  # Ray's annotation knows functions only
+        fn_constructor_args=(run.uri, plan, load),
         compute=ray.data.ActorPoolStrategy(size=min(workers, len(shards))),
         num_cpus=CPUS,
         num_gpus=1 if use_gpu else None,

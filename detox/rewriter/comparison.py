@@ -1,0 +1,246 @@
+"""Several ways of rewriting the same texts, judged alike: a trained rewriter in several decodings, copy and delete.
+
+A variant is a rewriter with other settings: the model's likeliest text alone (`greedy`), the same with the decoding
+controls (`steered`), its own candidates reranked without the controls (`reranked`), and all of it (`full`). What each
+adds is then the difference of two variants. The last two may edit where no candidate will do, and say so.
+
+Shapes: N texts.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from detox.classifier.evaluation import p_value_text
+from detox.data.cleaning import clean_text
+from detox.data.pairs.prepared import Case, PairRow
+from detox.evaluation.judges import Judges, named_neutrality, offline_judges
+from detox.evaluation.pan_judges import PAN, pan_judges
+from detox.models.loading import LoadedModel
+from detox.rewriter.backend import GREEDY
+from detox.rewriter.comparison_settings import VARIANTS
+from detox.rewriter.decoding import Steering
+from detox.rewriter.evaluation import PRIMARY, Judged, judge
+from detox.rewriter.face import CHUNK, TEXT, Rewriter
+from detox.rewriter.generation_settings import DecodingSettings, GenerationSettings, RewritingSettings
+from detox.rewriter.lexicon import Lexicon
+
+ALONE = ("greedy", "steered")
+"""Variants that give out what the model writes, whatever that is."""
+COPY, DELETE = "copy", "delete"
+OFFLINE = "offline"
+WORDS = {"better": "beats", "worse": "loses to", "undecided": "is not told apart from"}
+
+
+class Outputs(NamedTuple):
+    """What became of some texts, in their order."""
+
+    texts: list[str]
+    how: list[str]
+    """How each was made: `model`, `reranked`, `edited`, `already neutral`; `copied` by the baseline."""
+
+
+class System(NamedTuple):
+    """One way of rewriting with what its outputs are worth."""
+
+    judged: Judged
+    how: list[str]
+
+    @property
+    def name(self) -> str:
+        return self.judged.name
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Outputs made in each way, the most frequent first."""
+        return dict(Counter(self.how).most_common())
+
+
+def judged_systems(
+    rewriter: Rewriter, cases: Sequence[Case], judges: Judges, lexicon: Lexicon, variants: Sequence[str], name: str
+) -> list[System]:
+    """The cases rewritten and judged, once a variant.
+
+    Args:
+        lexicon: of `detox.rewriter.evaluation.judge`: learned from the judge's pairs.
+        variants: of `VARIANTS`.
+        name: of the rewriter; its systems are called `name/variant`, or `variant` where it is empty.
+
+    Raises:
+        ValueError: an unknown variant.
+    """
+    return [
+        judged(system_name(name, variant), rewritten(rewriter, cases, variant), cases, judges, lexicon)
+        for variant in variants
+    ]
+
+
+def baselines(cases: Sequence[Case], judges: Judges, lexicon: Lexicon, helpers_lexicon: Lexicon) -> list[System]:
+    """The source as it is, and the source without its toxic words: what a rewriter has to beat.
+
+    Args:
+        helpers_lexicon: what `delete` takes out: learned from the training pairs, as the rewriter's own.
+    """
+    copied = Outputs([case.source for case in cases], ["copied"] * len(cases))
+    cut = Outputs([helpers_lexicon.delete(case.source, case.lang) for case in cases], ["edited"] * len(cases))
+    return [judged(name, made, cases, judges, lexicon) for name, made in ((COPY, copied), (DELETE, cut))]
+
+
+def judged(name: str, made: Outputs, cases: Sequence[Case], judges: Judges, lexicon: Lexicon) -> System:
+    """Outputs, from wherever they come, as a system."""
+    return System(judge(name, made.texts, cases, judges, lexicon), list(made.how))
+
+
+def system_name(name: str, variant: str) -> str:
+    """`name/variant`, or the variant alone."""
+    return f"{name}/{variant}" if name else variant
+
+
+def rewritten(rewriter: Rewriter, cases: Sequence[Case], variant: str) -> Outputs:
+    """The cases' sources rewritten in one variant.
+
+    Raises:
+        ValueError: an unknown variant.
+    """
+    varied = with_settings(rewriter, varied_settings(rewriter.settings, variant))
+    sources, langs = [case.source for case in cases], [case.lang for case in cases]
+    if variant not in ALONE:
+        found = varied.rewrite(sources, langs)
+        return Outputs([rewrite.text for rewrite in found], [rewrite.how for rewrite in found])
+    texts: list[str] = []
+    for begin in range(0, len(sources), CHUNK):
+        part = slice(begin, begin + CHUNK)
+        offers = varied.candidates([clean_text(text, TEXT) for text in sources[part]], langs[part])
+        texts += [offer[0] for offer in offers]
+    return Outputs(texts, ["model"] * len(texts))
+
+
+def varied_settings(settings: RewritingSettings, variant: str) -> RewritingSettings:
+    """The rewriter's own settings without what the variant leaves out.
+
+    Raises:
+        ValueError: an unknown variant.
+    """
+    if variant not in VARIANTS:
+        raise ValueError(f"a variant is one of {', '.join(VARIANTS)}, was {variant!r}")
+    own = settings.generation
+    greedy = GenerationSettings(**own.model_dump(include=GREEDY))
+    return RewritingSettings(
+        generation=greedy if variant in ALONE else own,
+        decoding=DecodingSettings() if variant in ("greedy", "reranked") else settings.decoding,
+        rerank=settings.rerank,
+    )
+
+
+def with_settings(rewriter: Rewriter, settings: RewritingSettings) -> Rewriter:
+    """The same model with other generation and decoding controls; the model is shared, the given one stays as it is."""
+    varied = copy.copy(rewriter)
+    varied.settings = settings
+    if isinstance(rewriter._loaded, LoadedModel):  # a remote one cannot be steered
+        varied._steering = Steering(settings.decoding, rewriter._loaded.tokenizer, rewriter._reranker._lexicon)
+    return varied
+
+
+def judges_named(name: str, judge_rows: Sequence[PairRow], embed_english: bool = True) -> Judges:
+    """The judges of a setting.
+
+    Args:
+        name: `offline`; `pan2024` or `pan2025`, the shared tasks' own models from the hub; or a classifier, by any name
+            that `detox classify --model` takes, which then judges neutrality beside the offline judges.
+        judge_rows: the `judge` part of prepared pairs; PAN's need none.
+        embed_english: see `offline_judges`.
+
+    Raises:
+        ValueError: no pairs for offline judges, or a model that does not load.
+    """
+    if name in PAN:
+        return pan_judges(name, offline_judges(judge_rows, embed_english) if judge_rows else None)
+    offline = offline_judges(judge_rows, embed_english)
+    return offline if name in ("", OFFLINE) else offline._replace(neutrality=named_neutrality(name))
+
+
+def primary_of(systems: Sequence[System], primary: str = "") -> System:
+    """The system that the verdict is about: the named one, or the last.
+
+    Raises:
+        ValueError: there is no system of this name, or nothing but the baselines.
+    """
+    names = [system.name for system in systems]
+    if primary and primary not in names:
+        raise ValueError(f"there is no system {primary!r}: choose one of {', '.join(names)}")
+    if len(systems) < 3:
+        raise ValueError(f"a comparison needs copy, delete and a rewriter, were {', '.join(names) or 'none'}")
+    return systems[names.index(primary)] if primary else systems[-1]
+
+
+def verdict(systems: Sequence[System], primary: str = "") -> str:
+    """Whether a system beats copy and delete in J, and how often it copies."""
+    chosen = primary_of(systems, primary)
+    against = [(system.name, chosen.judged.better_than(system.judged)) for system in systems[:2]]
+    said = [
+        f"{WORDS[found.verdict]} {name} in J ({found.difference:+.3f}, 95 % {found.low:+.3f} to {found.high:+.3f}, "
+        f"{p_value_text(found.p_value)})"
+        for name, found in against
+    ]
+    mine = chosen.judged
+    return (
+        f"{chosen.name} {' and '.join(said)}; J {mine.mean(PRIMARY):.3f} on {len(mine.outputs):,} texts. It copies "
+        f"{mine.mean('copy'):.1%} of its inputs."
+    )
+
+
+def summary_of(
+    systems: Sequence[System],
+    stages: Sequence[Mapping[str, Any]] = (),
+    primary: str = "",
+    losses: Mapping[str, float] | None = None,
+) -> dict[str, Any]:
+    """Flat figures for `summary.json`; what is undefined is null.
+
+    `<figure>/<system>` over all texts, `<figure>/<system>/<language>` of J and copies, `lift_over_copy/<system>`, and
+    `<figure>/stage/<stage>`, and `reference_loss/<rewriter>`.
+    """
+    chosen = primary_of(systems, primary)
+    flat: dict[str, Any] = {"headline": verdict(systems, primary), "primary": chosen.name}
+    flat["texts"] = len(chosen.judged.outputs)
+    copied = systems[0].judged.mean(PRIMARY)
+    for name, mine in ((system.name, system.judged) for system in systems):
+        flat |= {f"{figure}/{name}": mine.mean(figure) for figure in mine.rows}
+        flat |= {f"{figure}_macro/{name}": mine.macro(figure) for figure in (PRIMARY, "j_2025")}
+        flat |= {
+            f"{figure}/{name}/{lang}": mine.mean(figure, lang)
+            for figure in (PRIMARY, "copy")
+            for lang in mine.languages
+        }
+        flat[f"lift_over_copy/{name}"] = mine.mean(PRIMARY) - copied
+    for stage in stages:
+        flat |= {f"{key}/stage/{stage['stage']}": value for key, value in stage.items() if key != "stage"}
+    flat |= {f"reference_loss/{name}": loss for name, loss in (losses or {}).items()}
+    return {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in flat.items()
+    }
+
+
+def outputs_table(systems: Sequence[System], cases: Sequence[Case], path: Path) -> None:
+    """Write a row a case and system as parquet: source, references, output, how it was made, and every figure."""
+    tables = []
+    for system in systems:
+        columns: dict[str, Any] = {
+            "system": [system.name] * len(cases),
+            "lang": [case.lang for case in cases],
+            "level": [case.level for case in cases],
+            "source": [case.source for case in cases],
+            "references": [list(case.references) for case in cases],
+            "output": system.judged.outputs,
+            "how": system.how,
+        }
+        tables.append(pa.table(columns | dict(system.judged.rows)))
+    pq.write_table(pa.concat_tables(tables), path, compression="zstd")

@@ -1,0 +1,232 @@
+"""The body of `rayjobs.evaluate rewriters`: load, rewrite, judge, report. Runs on one node, with or without Ray.
+
+What a rewriter made in a variant is written to `systems/` of the run as soon as it is there, under the digest of the
+rewriter's files and of the cases, and taken from there when the run goes on.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from transformers.utils import logging
+
+from detox.classifier.report import RunFacts
+from detox.data.pairs.prepared import PARTS, Case, PairRow, PreparedPairs, cases
+from detox.evaluation.judges import Judges
+from detox.governance.manifest import file_digests
+from detox.models.loading import local_folder
+from detox.rewriter.comparison import (
+    Outputs,
+    System,
+    baselines,
+    judged,
+    judges_named,
+    outputs_table,
+    rewritten,
+    summary_of,
+    system_name,
+)
+from detox.rewriter.comparison_settings import EvaluateRewritersConfig
+from detox.rewriter.evaluation import PRIMARY
+from detox.rewriter.face import Rewriter
+from detox.rewriter.lexicon import Lexicon
+from detox.rewriter.overlap import overlap_notice
+from detox.rewriter.reference_loss import reference_loss
+from detox.rewriter.report import comparison_report
+from detox.runs.config import digest
+from detox.runs.environment import with_worker
+from detox.runs.rundir import RunDirectory
+from detox.runs.storage import Storage
+
+SYNTHETIC_NOTICE = (
+    "The tested pairs are synthetic, written by templates. The figures show that the machinery works and say nothing "
+    "about real text."
+)
+
+
+def check_config(config: EvaluateRewritersConfig) -> None:
+    """What can be known to fail before any work.
+
+    Raises:
+        ValueError: see `named_rewriters`; a test file without pairs beside it to learn from, or a primary system that
+            there will not be.
+    """
+    systems = [system_name(name, variant) for name in named_rewriters(config) for variant in config.variants]
+    if config.primary and config.primary not in systems:
+        raise ValueError(f"there is no system {config.primary!r}: --primary is one of {', '.join(systems)}")
+    if config.all_rows_are_test and not config.learn_from.source:
+        raise ValueError(
+            "all pairs of --data.source are test, and delete's lexicon and the offline judges learn from other pairs: "
+            "name some with --learn-from.source, for example those that the rewriter was trained on"
+        )
+
+
+def named_rewriters(config: EvaluateRewritersConfig) -> dict[str, str]:
+    """Name in the report of each rewriter, and where it is.
+
+    Raises:
+        ValueError: none is given, one is not there, or two have one name.
+    """
+    from detox.rewriter.artifact import read_facts
+
+    if not config.rewriters:
+        raise ValueError("no rewriter is given: name run directories of train_rewriter with --rewriters")
+    found: dict[str, str] = {}
+    for rewriter in config.rewriters:
+        folder = local_folder(rewriter)
+        if folder is None:
+            raise ValueError(f"there is no rewriter {rewriter!r}: name a run of train_rewriter, or its artifact")
+        read_facts(folder)
+        name = name_of(rewriter)
+        if name in found:
+            raise ValueError(f"--rewriters names {name!r} twice: {found[name]} and {rewriter}; rename one run")
+        found[name] = rewriter
+    return found
+
+
+def name_of(rewriter: str) -> str:
+    """The run's name: the folder's, or that of the one above `artifact`."""
+    path = rewriter if "://" in rewriter else str(Path(rewriter).expanduser().resolve())
+    *above, name = path.rstrip("/").split("/")
+    return above[-1] if name == "artifact" and above else name
+
+
+def compare(config: EvaluateRewritersConfig, recipe: str, run_uri: str, tested_uri: str, learned_uri: str) -> None:
+    """Rewrite with each rewriter in each variant, judge, and write outputs, summary and report.
+
+    Args:
+        tested_uri: prepared pairs, whose test part (or all) is tested on.
+        learned_uri: prepared pairs whose judge and train parts teach judges and delete's lexicon.
+
+    Raises:
+        ValueError: there is nothing to test on, or nothing to learn from.
+    """
+    logging.disable_progress_bar()
+    run = RunDirectory(Storage(run_uri))
+    run.write_json("environment.json", with_worker(run.read_json("environment.json")))
+    names = named_rewriters(config)
+    with tempfile.TemporaryDirectory(prefix="detox-compare-") as scratch:
+        tested, learned = (
+            PreparedPairs.open(_local(uri, Path(scratch), at)) for at, uri in enumerate((tested_uri, learned_uri))
+        )
+        wanted = tested_cases(config, tested)
+        train, judge_rows = learned.part("train"), learned.part("judge")
+        judges = judges_named(config.judges, judge_rows, config.embed_english)
+        lexicon = Lexicon.fit(_columns(judge_rows or train))
+        print(f"judging {len(wanted):,} texts in {', '.join(sorted({case.lang for case in wanted}))}", flush=True)
+        systems = baselines(wanted, judges, lexicon, Lexicon.fit(_columns(train)))
+        losses: dict[str, float] = {}
+        for name, rewriter in names.items():
+            made_by, losses[name] = outputs_of(config, run, rewriter, wanted)
+            systems += judged_alike(name, made_by, wanted, judges, lexicon)
+        held_out = not config.all_rows_are_test
+        notices = [
+            overlap_notice(name, rewriter, tested, wanted, held_out=held_out) for name, rewriter in names.items()
+        ]
+        facts = run_facts(config, recipe, run, tested, [notice for notice in notices if notice])
+        page = comparison_report(
+            systems,
+            wanted,
+            judges,
+            [],
+            facts,
+            primary=config.primary,
+            lexicon=lexicon,
+            samples=config.samples,
+            losses=losses,
+        )
+        made = Path(scratch) / "made"
+        made.mkdir()
+        outputs_table(systems, wanted, made / "outputs.parquet")
+        run.storage.add_files(made)
+    run.storage.write_text("report.html", page.render())
+    flat = summary_of(systems, primary=config.primary, losses=losses) | {"pairs": tested.digest}
+    run.write_json("summary.json", flat)
+
+
+def tested_cases(config: EvaluateRewritersConfig, tested: PreparedPairs) -> list[Case]:
+    """What is rewritten: the test part, or all pairs in their order.
+
+    Raises:
+        ValueError: there is none.
+    """
+    rows = tested.part("test")
+    if config.all_rows_are_test:
+        rows = sorted((row for part in PARTS for row in tested.part(part)), key=lambda row: row.row)
+    if not rows:
+        raise ValueError("the pairs have no test part: set data.split.ratios, or --all-rows-are-test True")
+    return cases(rows)
+
+
+def judged_alike(
+    name: str, made: Mapping[str, Outputs], wanted: Sequence[Case], judges: Judges, lexicon: Lexicon
+) -> list[System]:
+    """A rewriter's outputs by variant as systems. What comes from elsewhere than a trained model is judged so too."""
+    systems = [
+        judged(system_name(name, variant), outputs, wanted, judges, lexicon) for variant, outputs in made.items()
+    ]
+    for system in systems:
+        mine = system.judged
+        print(f"{system.name}: J {mine.mean(PRIMARY):.4f}, copies {mine.mean('copy'):.1%}", flush=True)
+    return systems
+
+
+def outputs_of(
+    config: EvaluateRewritersConfig, run: RunDirectory, rewriter: str, wanted: Sequence[Case]
+) -> tuple[dict[str, Outputs], float]:
+    """What a rewriter makes of the cases in each variant, and its loss on their references: made now, or kept by this
+    run."""
+    folder = local_folder(rewriter)
+    assert folder is not None  # `named_rewriters`
+    asked = [[case.lang, case.source, *case.references] for case in wanted]
+    identity = {"files": file_digests(folder), "cases": digest(asked)}
+    kept = run.storage.child("systems")
+    loaded: list[Rewriter] = []
+
+    def found(what: str, make: Callable[[Rewriter], Any]) -> Any:
+        file = f"{digest(identity | {'what': what})[:16]}.json"
+        if not kept.exists(file):
+            if not loaded:
+                loaded.append(Rewriter.load(rewriter))
+            value = make(loaded[0])
+            plain = value._asdict() if isinstance(value, Outputs) else value
+            kept.write_text(file, json.dumps(plain, ensure_ascii=False))
+        return json.loads(kept.read_text(file))
+
+    made: dict[str, Outputs] = {}
+    for variant in config.variants:
+        made[variant] = Outputs(**found(variant, partial(rewritten, cases=wanted, variant=variant)))
+    return made, found("loss", partial(reference_loss, cases=wanted))
+
+
+def run_facts(
+    config: EvaluateRewritersConfig, recipe: str, run: RunDirectory, tested: PreparedPairs, notices: Sequence[str]
+) -> RunFacts:
+    """What the report says of the run beside the outputs."""
+    environment = run.read_json("environment.json")
+    synthetic = any(origin["synthetic"] for origin in tested.facts["origins"])
+    return RunFacts(
+        name=run.name,
+        command=f"python -m rayjobs.evaluate {shlex.join(environment['argv'][1:]) or recipe}",
+        config=config.model_dump(mode="json"),
+        environment=environment | environment.get("worker", {}),
+        dataset=tested.facts,
+        notices=(*((SYNTHETIC_NOTICE,) if synthetic else ()), *notices),
+    )
+
+
+def _local(uri: str, scratch: Path, number: int) -> Path:
+    """Prepared pairs on the local disk; two of the same name do not meet."""
+    place = scratch / str(number)
+    place.mkdir()
+    return Storage(uri).localise(place)
+
+
+def _columns(rows: Sequence[PairRow]) -> list[tuple[str, str, str]]:
+    return [(row.lang, row.toxic, row.neutral) for row in rows]

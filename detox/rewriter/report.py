@@ -1,0 +1,254 @@
+"""The report on rewriters: do they rewrite better than copying and deleting do, and how (S2 sections 5, 6 and 9).
+
+`comparison_report` composes a `detox.evaluation.report.Report`; the sections are functions from the judged systems to
+blocks, in the order of the page. Pictures, samples and training are in `detox.rewriter.report_sections`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from detox.classifier.report import RunFacts
+from detox.classifier.report_sections import training_curves
+from detox.data.pairs.card import RULES
+from detox.data.pairs.prepared import Case
+from detox.evaluation.judges import Judges
+from detox.evaluation.report import Block, Callout, Cell, Code, Report, Table, Text, Tile, Tiles, Tone, key_values
+from detox.rewriter.comparison import System, primary_of, verdict
+from detox.rewriter.evaluation import PRIMARY, Judged
+from detox.rewriter.lexicon import Lexicon
+from detox.rewriter.report_sections import language_blocks, overview_figures, sample_table, stage_blocks
+
+S2_BASELINE, S2_TARGET, S2_AIM = 0.72, 0.25, 0.10
+"""S2 5.1: the share of outputs that its baseline copied, what it wants to be below, and ideally."""
+FIGURES = {
+    "j_2024": "J 2024",
+    "j_2025": "J 2025",
+    "sta": "STA",
+    "similarity": "SIM",
+    "chrf": "chrF",
+    "bleu": "BLEU",
+    "bert_score": "BERTScore F1",
+    "copy_exact": "exact copies",
+    "copy": "copies",
+    "toxic_copy": "toxic copies",
+    "exact_match": "exact match",
+    "toxicity_before": "toxicity before",
+    "toxicity_after": "toxicity after",
+    "length_ratio": "length ratio",
+    "fluency": "fluency",
+    "bits": "bits a character",
+    "facts_kept": "facts kept",
+    "words_kept": "words kept",
+}
+MEANING = (
+    "STA: probability that the output is neutral. SIM: similarity of source and output. chrF, BLEU, BERTScore and "
+    "exact match: against the nearest reference. Copies: the source again, but for case, punctuation and white space; "
+    "toxic copies: of sources that the judge finds toxic. Bits: the fewer, the more ordinary the output. Facts: names, "
+    "numbers and links of the source; words: those of its words that are not toxic. A dash: no judge at hand, or "
+    "nothing to count."
+)
+TONES: dict[str, Tone] = {"better": "good", "worse": "bad", "undecided": "warning"}
+
+
+def comparison_report(
+    systems: Sequence[System],
+    cases: Sequence[Case],
+    judges: Judges,
+    stages: Sequence[Mapping[str, Any]],
+    facts: RunFacts,
+    *,
+    primary: str = "",
+    lexicon: Lexicon | None = None,
+    samples: int = 12,
+    losses: Mapping[str, float] | None = None,
+) -> Report:
+    """The report's sections, ready to `render()`.
+
+    Args:
+        systems: copy and delete first, then the rewriters' variants, all on the same cases.
+        cases: what was rewritten.
+        judges: who judged; their names stand beside the figures.
+        stages: figures of each stage of a training, `stage` its name; empty: there was none.
+        facts: of the run; `dataset` is the `pairs.json` of the prepared pairs.
+        primary: name of the system that the verdict is about; empty: the last.
+        lexicon: knows the words to mask in the samples; None: learned from the cases themselves.
+        samples: cases shown with what became of them.
+        losses: of each rewriter on the references (`detox.rewriter.reference_loss`).
+
+    Raises:
+        ValueError: nothing but the baselines, or a primary system that is not there.
+    """
+    chosen = primary_of(systems, primary)
+    known = lexicon or Lexicon.fit((case.lang, case.source, one) for case in cases for one in case.references)
+    report = Report(f"Rewriting: {facts.name}", _subtitle(chosen, cases))
+    report.add("Result", *(Callout(notice, "warning") for notice in facts.notices), *_result(systems, chosen))
+    report.add("All figures", *_figures(systems, judges), _losses(losses or {}), overview_figures(systems, chosen))
+    report.add("By language", *language_blocks(systems, chosen, S2_AIM))
+    report.add("What is sure", *_significance(systems, chosen))
+    report.add("How the outputs were made", _how(systems))
+    report.add("Samples", *sample_table(systems, chosen, cases, known, samples))
+    report.add("Stages of the training", *stage_blocks(stages))
+    report.add("Training", training_curves(facts.events))
+    report.add("Data", *_data(facts.dataset))
+    report.add("How to make it again", *_reproduction(facts))
+    return report
+
+
+def _subtitle(chosen: System, cases: Sequence[Case]) -> str:
+    langs = chosen.judged.languages
+    return f"{chosen.name} on {len(cases):,} texts in {', '.join(langs)}"
+
+
+def _result(systems: Sequence[System], chosen: System) -> list[Block | None]:
+    mine = chosen.judged
+    return [
+        Callout(verdict(systems, chosen.name), _tone(systems, chosen)),
+        Callout(_about_copies(mine), _copy_tone(mine.mean("copy"))),
+        Tiles(
+            [
+                _tile(mine, PRIMARY, f"copy {_number(systems[0].judged.mean(PRIMARY))}"),
+                _tile(mine, "j_2025", f"copy {_number(systems[0].judged.mean('j_2025'))}"),
+                Tile("Copies", f"{mine.mean('copy'):.1%}", f"S2's baseline {S2_BASELINE:.0%}"),
+                _tile(mine, "toxicity_after", f"before {_number(mine.mean('toxicity_before'))}"),
+                _tile(mine, "similarity", f"delete {_number(systems[1].judged.mean('similarity'))}"),
+            ]
+        ),
+    ]
+
+
+def _tone(systems: Sequence[System], chosen: System) -> Tone:
+    """Good only where both baselines are beaten, bad where one of them wins."""
+    found = {chosen.judged.better_than(system.judged).verdict for system in systems[:2]}
+    return TONES[next(word for word in ("worse", "undecided", "better") if word in found)]
+
+
+def _about_copies(mine: Judged) -> str:
+    share, (low, high) = mine.mean("copy"), mine.interval("copy")
+    if share <= S2_AIM:
+        reached = f"which reaches what S2 ideally wants, {S2_AIM:.0%}"
+    elif share <= S2_TARGET:
+        reached = (
+            f"which is below the {S2_TARGET:.0%} that S2 sets, and not below the {S2_AIM:.0%} that it ideally wants"
+        )
+    else:
+        reached = f"which misses the {S2_TARGET:.0%} that S2 sets"
+    return (
+        f"{share:.1%} of the outputs ({low:.1%} to {high:.1%}) are their source again, {reached}; S2's baseline copied "
+        f"{S2_BASELINE:.0%}. {mine.mean('toxic_copy'):.1%} are copies of sources that are toxic."
+    )
+
+
+def _copy_tone(share: float) -> Tone:
+    return "good" if share <= S2_AIM else "warning" if share <= S2_TARGET else "bad"
+
+
+def _tile(mine: Judged, figure: str, note: str) -> Tile:
+    name = FIGURES[figure]
+    return Tile(name[0].upper() + name[1:], _number(mine.mean(figure)), note)
+
+
+def _number(value: float) -> str:
+    return "–" if math.isnan(value) else f"{value:.3f}"
+
+
+def _figures(systems: Sequence[System], judges: Judges) -> list[Block]:
+    copied = systems[0].judged.mean(PRIMARY)
+    main: list[list[Cell]] = []
+    for system in systems:
+        mine = system.judged
+        lift = mine.mean(PRIMARY) - copied
+        in_2024: list[Cell] = [_with_interval(mine, PRIMARY), f"{lift:+.3f}", mine.macro(PRIMARY)]
+        in_2025: list[Cell] = [mine.mean("j_2025"), mine.macro("j_2025")]
+        main.append([system.name, *in_2024, *in_2025, _with_interval(mine, "copy", percent=True)])
+    columns = ["system", "J 2024 (95 %)", "lift over copy", "J 2024, mean of languages", "J 2025"]
+    columns += ["J 2025, mean of languages", "copies (95 %)"]
+    others = [name for name in FIGURES if name not in (PRIMARY, "j_2025", "copy")]
+    rows: list[list[Cell]] = [[system.name, *(system.judged.mean(name) for name in others)] for system in systems]
+    said = "; ".join(f"{role.replace('_', ' ')}: {name}" for role, name in judges.names().items())
+    return [
+        Text(
+            "J is PAN's joint score, the mean over texts of a product: in 2024 STA · SIM · chrF, in 2025 an STA and an "
+            "SIM that look at the reference too, and fluency. That of 2025 rewards copying (copies scored 0.475 in the "
+            "shared task), so that of 2024 leads here. Intervals are of 1,000 bootstrap resamples of the texts."
+        ),
+        Table("J and copies", columns, main, f"Judges: {said}. Figures by other judges do not compare."),
+        Table("Everything that was measured", ["system", *(FIGURES[name] for name in others)], rows, MEANING),
+    ]
+
+
+def _losses(losses: Mapping[str, float]) -> Table | None:
+    rows: list[list[Cell]] = [
+        [name, loss, math.exp(min(loss, 50.0))] for name, loss in losses.items() if not math.isnan(loss)
+    ]
+    note = (
+        "Negative log-likelihood a token of the references, all tokens before it given. S2's baseline had 1.49 and "
+        "4.4, and copied; models with different tokenizers do not compare."
+    )
+    return (
+        Table("How likely the models find the references", ["rewriter", "loss", "perplexity"], rows, note)
+        if rows
+        else None
+    )
+
+
+def _with_interval(mine: Judged, figure: str, *, percent: bool = False) -> str:
+    value, (low, high) = mine.mean(figure), mine.interval(figure)
+    if math.isnan(value):
+        return "–"
+    return f"{value:.1%} ({low:.1%}–{high:.1%})" if percent else f"{value:.3f} ({low:.3f}–{high:.3f})"
+
+
+def _significance(systems: Sequence[System], chosen: System) -> list[Block]:
+    rows: list[list[Cell]] = []
+    for system in systems:
+        if system.name != chosen.name:
+            found = chosen.judged.better_than(system.judged)
+            interval = f"{found.low:+.4f} to {found.high:+.4f}"
+            rows.append([system.name, f"{found.difference:+.4f}", interval, found.p_value, found.verdict])
+    columns = ["against", "difference in J", "95 %", "p", f"{chosen.name} is"]
+    note = "Paired bootstrap over the texts, 1,000 resamples, two-sided; p is not corrected for the number of rows."
+    return [Table(f"{chosen.name} against every other system, J 2024", columns, rows, note)]
+
+
+def _how(systems: Sequence[System]) -> Table:
+    kinds = list(dict.fromkeys(kind for system in systems for kind in system.counts))
+    rows: list[list[Cell]] = [[system.name, *(system.counts.get(kind, 0) for kind in kinds)] for system in systems]
+    note = (
+        "model: its likeliest text; reranked: another of its candidates; edited: the toxic words cut out; already "
+        "neutral: left as it was; copied: the baseline."
+    )
+    return Table("Outputs by the way they were made", ["system", *kinds], rows, note)
+
+
+def _data(dataset: Mapping[str, Any]) -> list[Block | None]:
+    if not dataset:
+        return []
+    origins = [[str(o.get(key, "")) for key in ("name", "licence", "revision")] for o in dataset["origins"]]
+    refused: list[list[Cell]] = [
+        [rule, pairs, RULES.get(rule, "")] for rule, pairs in dataset.get("refused", {}).items()
+    ]
+    return [
+        key_values("Pairs of each part", ("part", "pairs"), dataset["pairs"]),
+        key_values("Pairs of each language", ("language", "pairs"), dataset["by_language"]),
+        key_values("Pairs of each level", ("level", "pairs"), dataset["by_level"]),
+        Table("Sources", ["source", "licence", "revision"], origins),
+        Table("Refused pairs", ["rule", "pairs", "meaning"], refused) if refused else None,
+        Text("The data card (README.md beside the pairs) shows the difficulties and masked examples of each level."),
+    ]
+
+
+def _reproduction(facts: RunFacts) -> list[Block | None]:
+    environment = facts.environment
+    machine = {key: str(environment[key]) for key in ("python", "platform", "cpus", "gpus") if key in environment}
+    commit = environment.get("git", {}).get("commit")
+    versions = machine | ({"commit": commit} if commit else {}) | dict(environment.get("packages", {}))
+    config = json.dumps(facts.config, indent=2, ensure_ascii=False)
+    return [
+        Code("Command", facts.command),
+        key_values("Environment", ("what", "version"), versions) if versions else None,
+        Code("Full config", config, folded=True) if facts.config else None,
+    ]

@@ -1,0 +1,115 @@
+"""Compare systems on the same test: so far rewriters, baseline against curriculum against every variant (S2 section 9).
+
+Each rewriter is run in several decodings beside copying the input and deleting toxic words, and all are judged alike:
+PAN's J of 2024 and 2025, its parts, copies, BLEU, chrF, BERTScore and what else `detox.rewriter.evaluation` measures,
+with paired significance. The run directory holds `outputs.parquet` (a row a text and system with every figure),
+`summary.json` and `report.html`; what a rewriter has rewritten is kept there, so the same command goes on where it
+stopped.
+
+Figures by offline judges compare systems of one run, not with published ones; `--judges pan2025` takes the shared
+task's own models from the hub. Copy has J 0.126 and delete 0.302 in PAN 2024, with its judges on its test.
+
+    python -m rayjobs.evaluate rewriters --rewriters runs/baseline runs/curriculum \\
+        --data.source multiparadetox_dev.parquet --run.storage runs
+    python -m rayjobs.evaluate rewriters --rewriters runs/curriculum --data.source test_with_references.tsv \\
+        --all-rows-are-test True --learn-from.source multiparadetox_dev.parquet --variants greedy full
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from detox.rewriter.comparison_settings import EvaluateRewritersConfig
+from detox.runs.config import override
+
+if TYPE_CHECKING:
+    from detox.data.pairs.settings import PairSettings
+
+JOB = "evaluate"
+
+
+def rewriters() -> EvaluateRewritersConfig:
+    """Your own rewriters on your own pairs: --rewriters, --data.source."""
+    return EvaluateRewritersConfig()
+
+
+RECIPES: dict[str, Callable[[], EvaluateRewritersConfig]] = {"rewriters": rewriters}
+
+
+def run(config: EvaluateRewritersConfig, recipe: str) -> dict[str, Any]:
+    """Compare, or go on where that stopped.
+
+    Returns:
+        the final figures, as `summary.json` holds them.
+    """
+    from detox.rewriter.comparison_run import check_config, compare
+    from detox.runs.rundir import lease, open_run
+    from detox.runs.storage import Storage
+    from rayjobs.ray_glue.data import pairs_stage
+    from rayjobs.ray_glue.launch import check_paths, connect, on_one_node
+
+    check_paths(config)
+    refuse_unseen(config)
+    check_config(config)
+    check_sources(config)
+    directory = open_run(config, JOB, recipe)
+    if directory.is_complete:
+        print(f"already complete: {directory.uri}/report.html")
+        return directory.summary()
+    with lease(directory.storage):
+        if directory.is_complete:  # by another process, while this one waited
+            return directory.summary()
+        if config.scaling.num_workers:
+            connect(config)
+        storage, seed = Storage(config.run.storage), config.run.seed
+        tested = pairs_stage(pairs_to_test(config), seed, storage)
+        learned = pairs_stage(config.learn_from, seed, storage) if config.learn_from.source else tested
+        print(f"pairs: {tested.uri}", flush=True)
+        on_one_node(compare, config.scaling)(config, recipe, directory.uri, tested.uri, learned.uri)
+        directory.complete()
+    summary = directory.summary()
+    print(f"{summary['headline']}\nreport:  {directory.uri}/report.html\noutputs: {directory.uri}/outputs.parquet")
+    return summary
+
+
+def pairs_to_test(config: EvaluateRewritersConfig) -> PairSettings:
+    """How the tested pairs are prepared: where all of them are test, no rule refuses any."""
+    if not config.all_rows_are_test:
+        return config.data
+    return override(config.data, {"cleaning.enabled": False, "judge_share": 0.0})
+
+
+def check_sources(config: EvaluateRewritersConfig) -> None:
+    """Raises:
+    ValueError: pairs that are not there, before the run takes its name.
+    """
+    from detox.data.pairs.prepared import FACTS
+    from detox.data.pairs.reading import locate_pairs
+    from detox.runs.storage import Storage
+
+    for settings in (config.data, config.learn_from) if config.learn_from.source else (config.data,):
+        if not (len(settings.source) == 1 and Storage(settings.source[0]).exists(FACTS)):
+            locate_pairs(settings)
+
+
+def refuse_unseen(config: EvaluateRewritersConfig) -> None:
+    """Raises:
+    ValueError: a relative path of a rewriter, where the work is done in another working directory.
+    """
+    from rayjobs.ray_glue.launch import in_submitted_job, refuse_relative_paths
+
+    if in_submitted_job():
+        reason = "a submitted job runs in a temporary copy of the working directory"
+        paths = {"rewriters": config.rewriters, "learn_from.source": config.learn_from.source}
+        refuse_relative_paths({key: [path for path in value if "/" in path] for key, value in paths.items()}, reason)
+
+
+def main() -> None:
+    from rayjobs.cli import main as job_main
+
+    job_main(JOB, __doc__ or "", RECIPES, run)
+
+
+if __name__ == "__main__":
+    main()
