@@ -27,7 +27,6 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput
-from transformers.models.t5.modeling_t5 import T5Stack
 
 LEAST_PROBABILITY = 1e-9
 """Of a copy that the pointer does not point at: its logarithm must be finite."""
@@ -54,12 +53,16 @@ class SourceOutput(BaseModelOutput):
     source_ids: torch.LongTensor | None = None
 
 
-class SourceEncoder(T5Stack):
-    """T5's encoder; its output names the source tokens."""
+class SourceEncoder(nn.Module):
+    """The encoder as generation runs it: its output names the source tokens, and travels with them."""
 
-    def forward(self, input_ids: Tensor | None = None, **kwargs: Any) -> SourceOutput:  # type: ignore[override]
-        found = super().forward(input_ids=input_ids, **kwargs)
-        return SourceOutput(last_hidden_state=found.last_hidden_state, source_ids=input_ids)  # type: ignore[arg-type]
+    def __init__(self, encoder: nn.Module) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, input_ids: Tensor, **kwargs: Any) -> SourceOutput:
+        states_BSD = self.encoder(input_ids=input_ids, **kwargs).last_hidden_state
+        return SourceOutput(last_hidden_state=states_BSD, source_ids=input_ids)  # type: ignore[arg-type]
 
 
 class CopyT5ForConditionalGeneration(T5ForConditionalGeneration):
@@ -71,7 +74,6 @@ class CopyT5ForConditionalGeneration(T5ForConditionalGeneration):
 
     def __init__(self, config: CopyT5Config) -> None:
         super().__init__(config)
-        self.encoder = SourceEncoder(self.encoder.config)
         width = config.d_model
         self.copy_next = nn.Linear(width, width, bias=False)
         self.copy_query = nn.Linear(width, width)
@@ -101,6 +103,9 @@ class CopyT5ForConditionalGeneration(T5ForConditionalGeneration):
 
     def _copy_head(self) -> set[nn.Module]:
         return {child for name, child in self.named_children() if name.startswith("copy_")}
+
+    def get_encoder(self, modality: str | None = None) -> SourceEncoder:
+        return SourceEncoder(self.encoder)
 
     def prepare_inputs_for_generation(self, input_ids: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
         """As T5's, with all tokens so far beside the last one."""
