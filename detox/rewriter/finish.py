@@ -24,6 +24,7 @@ from detox.rewriter.comparison import baselines, judged_systems, judges_named, o
 from detox.rewriter.curriculum import load_trainable
 from detox.rewriter.face import Rewriter
 from detox.rewriter.lexicon import Lexicon
+from detox.rewriter.reference_loss import reference_loss
 from detox.rewriter.report import comparison_report
 from detox.rewriter.settings import TrainRewriterConfig
 from detox.rewriter.worker import columns, load_for_training
@@ -88,14 +89,15 @@ def report(
     facts = run_facts(config, recipe, run, pairs)
     names = [f"{number + 1}-{stage.stage}" for number, stage in enumerate(config.curriculum.stages)]
     figures = [{"stage": name, **found} for name, found in zip(names, stages, strict=True)]
+    losses = {run.name: reference_loss(rewriter, wanted)}
     page = comparison_report(
-        systems, wanted, judges, figures, facts, lexicon=lexicon, samples=config.evaluation.samples
+        systems, wanted, judges, figures, facts, lexicon=lexicon, samples=config.evaluation.samples, losses=losses
     )
     with tempfile.TemporaryDirectory(prefix="detox-outputs-") as scratch:
         outputs_table(systems, wanted, Path(scratch) / "outputs.parquet")
         run.storage.add_files(Path(scratch))
     run.storage.write_text("report.html", page.render())
-    run.write_json("summary.json", summary_of(systems, figures) | {"pairs": pairs.digest})
+    run.write_json("summary.json", summary_of(systems, figures, losses=losses) | {"pairs": pairs.digest})
 
 
 def drawn(wanted: Sequence[Case], most: int, seed: int) -> list[Case]:

@@ -109,6 +109,8 @@ class RewriterEvaluationSettings(Config):
 
     stage_texts: int = Field(default=200, ge=0)
     """Validation texts that are rewritten greedily at the end of each stage; 0: all."""
+    bert_score: bool = True
+    """Measure BERTScore of English texts at the end of each stage, by the embedded MiniLM."""
     judges: str = "offline"
     """Who judges the test: `offline`, `pan2024`, `pan2025`, or a classifier of neutrality by any name that
     `detox classify --model` takes. The stages are always measured by classifiers of the judge part."""

@@ -16,6 +16,7 @@ from detox.classifier.worker import Place
 from detox.data.pairs.prepared import Case, PairRow, PreparedPairs, cases
 from detox.evaluation.detoxification import bleu, chrf, copies, matches_reference, pan2024_joint
 from detox.evaluation.judges import character_similarity
+from detox.evaluation.minilm import ENGLISH, MiniLm
 from detox.models.loading import LoadedModel
 from detox.models.seq2seq import load_seq2seq, with_lora
 from detox.rewriter.batches import TokenisedPairs, prompted, tokenise_pairs
@@ -135,7 +136,7 @@ def produced_by(config: TrainRewriterConfig, pairs: PreparedPairs, loaded: Loade
         "batch": config.batch.model_dump(mode="json"),
         "optimiser": config.optimiser.model_dump(mode="json"),
         "precision": resolve_precision(config.optimiser.precision),
-        "stage_texts": config.evaluation.stage_texts,
+        "evaluation": config.evaluation.model_dump(mode="json", include={"stage_texts", "bert_score"}),
         "seed": config.run.seed,
         "ranks": ranks,
         "threads": config.scaling.threads_per_worker,
@@ -153,12 +154,19 @@ class StageCheck:
         self._cases = [every[at] for at in sorted(chosen)]
         judge = pairs.part("judge")
         self._toxicity = SideScorer.fit(*columns(judge)) if judge else None
+        english = any(case.lang == ENGLISH for case in self._cases)
+        self._encoder = MiniLm() if english and config.evaluation.bert_score else None
 
     def __call__(self) -> Figures:
         outputs = self._rewritten()
         if self._toxicity is None or not outputs:
             return {}
-        return greedy_figures(self._cases, outputs, self._toxicity)
+        figures = greedy_figures(self._cases, outputs, self._toxicity)
+        if self._encoder is not None:
+            english = [at for at, case in enumerate(self._cases) if case.lang == ENGLISH]
+            references = [self._cases[at].references for at in english]
+            figures["bert_score"] = float(self._encoder.bert_score([outputs[at] for at in english], references).mean())
+        return figures
 
     def _rewritten(self) -> list[str]:
         ranks = dist.get_world_size() if dist.is_initialized() else 1

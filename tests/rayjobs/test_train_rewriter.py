@@ -64,7 +64,14 @@ def inside(source: Path, tmp_path_factory) -> Path:
 
 def test_pairs_in_artifact_and_report_out(inside: Path) -> None:
     summary = json.loads((inside / "summary.json").read_text())
-    assert {"j_2024/full", "copy/greedy", "j_2024/copy", "j_2024/delete", "copy_rate/stage/1-easy"} <= summary.keys()
+    assert {
+        "j_2024/full",
+        "copy/greedy",
+        "j_2024/copy",
+        "j_2024/delete",
+        "copy_rate/stage/1-easy",
+        "bert_score/stage/2-full",
+    } <= summary.keys()
     assert verify_manifest(inside / "artifact")["classification"] == "open"
     assert "<svg" in (inside / "report.html").read_text()
     events = [json.loads(line) for line in (inside / "metrics.jsonl").read_text().splitlines()]

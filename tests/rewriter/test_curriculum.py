@@ -49,6 +49,7 @@ def config(*stages: StageSettings, **patch: object) -> TrainRewriterConfig:
         "optimiser.lr": 1e-3,
         "checkpoints.every_steps": 2,
         "evaluation.stage_texts": 6,
+        "evaluation.bert_score": False,
         "tracking.log_every": 1,
         "curriculum.stages": stages,
     }
