@@ -131,16 +131,18 @@ def embedded() -> TrainRewriterConfig:
         ),
         curriculum=CurriculumSettings(
             stages=(
-                StageSettings(stage="easy", epochs=4, lr=1e-3),
+                StageSettings(stage="easy", epochs=3, lr=1e-3),
                 StageSettings(stage="medium", epochs=2, lr=1e-3),
-                StageSettings(stage="full", epochs=2, lr=5e-4),
+                StageSettings(stage="full", epochs=4, lr=7e-4),
             )
         ),
         batch=BatchSettings(by="rows", size=64, per_forward=32),
         rewriting=RewritingSettings(
             generation=GenerationSettings(mode="sample", candidates=8, temperature=0.7, top_k=20, max_new_tokens=96),
             decoding=DecodingSettings(copy_penalty=3.0),
-            rerank=RerankSettings(edits="candidate", neutral_below=0.0),
+            rerank=RerankSettings(
+                neutrality=0.5, similarity=2.0, edits="candidate", neutral_below=0.05, copies_above=0.05
+            ),
         ),
         scaling=ScalingSettings(num_workers=2),
     )
