@@ -7,6 +7,7 @@ lexicon.json, sides.safetensors, fluency.parquet    what steers and reranks, lea
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -61,7 +62,10 @@ def write_artifact(
     languages: Sequence[str],
 ) -> Path:
     """The artifact's folder."""
-    loaded.model.save_pretrained(folder)
+    model_to_save: Any = loaded.model
+    if loaded.name.startswith("tiny/") and hasattr(model_to_save, "merge_and_unload"):
+        model_to_save = copy.deepcopy(model_to_save).merge_and_unload()  # nobody could load its base again
+    model_to_save.save_pretrained(folder)
     loaded.tokenizer.save_pretrained(folder)
     helpers.save(folder)
     facts: dict[str, Any] = {
