@@ -32,7 +32,7 @@ test-ray: install  # what starts Ray waits more than it computes, so the rest ru
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "ray and not slow"
 
 test-plain: install
-	OMP_NUM_THREADS=1 nice $(BIN)/python -m pytest -m "not ray and not slow"
+	OMP_NUM_THREADS=1 nice -n 19 $(BIN)/python -m pytest -m "not ray and not slow"
 
 test-all: install  ## the suite with what takes long
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
