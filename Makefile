@@ -26,7 +26,7 @@ demo: install  ## train a classifier from raw comments with Ray Train, offline, 
 	$(BIN)/python -m rayjobs.train_classifier demo
 
 test: install  ## the test suite
-	@$(MAKE) --no-print-directory --jobs 2 --output-sync=line test-ray test-plain
+	@$(MAKE) --no-print-directory --jobs 2 test-ray test-plain
 
 test-ray: install  # what starts Ray waits more than it computes, so the rest runs beside it
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "ray and not slow"
