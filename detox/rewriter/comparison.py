@@ -9,7 +9,6 @@ Shapes: N texts.
 
 from __future__ import annotations
 
-import copy
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -24,10 +23,8 @@ from detox.data.cleaning import clean_text
 from detox.data.pairs.prepared import Case, PairRow
 from detox.evaluation.judges import Judges, named_neutrality, offline_judges
 from detox.evaluation.pan_judges import PAN, pan_judges
-from detox.models.loading import LoadedModel
 from detox.rewriter.backend import GREEDY
 from detox.rewriter.comparison_settings import VARIANTS
-from detox.rewriter.decoding import Steering
 from detox.rewriter.evaluation import PRIMARY, Judged, judge
 from detox.rewriter.face import CHUNK, TEXT, Rewriter
 from detox.rewriter.generation_settings import DecodingSettings, GenerationSettings, RewritingSettings
@@ -110,7 +107,7 @@ def rewritten(rewriter: Rewriter, cases: Sequence[Case], variant: str) -> Output
     Raises:
         ValueError: an unknown variant.
     """
-    varied = with_settings(rewriter, varied_settings(rewriter.settings, variant))
+    varied = rewriter.with_settings(varied_settings(rewriter.settings, variant))
     sources, langs = [case.source for case in cases], [case.lang for case in cases]
     if variant not in ALONE:
         found = varied.rewrite(sources, langs)
@@ -138,15 +135,6 @@ def varied_settings(settings: RewritingSettings, variant: str) -> RewritingSetti
         decoding=DecodingSettings() if variant in ("greedy", "reranked") else settings.decoding,
         rerank=settings.rerank,
     )
-
-
-def with_settings(rewriter: Rewriter, settings: RewritingSettings) -> Rewriter:
-    """The same model with other generation and decoding controls; the model is shared, the given one stays as it is."""
-    varied = copy.copy(rewriter)
-    varied.settings = settings
-    if isinstance(rewriter._loaded, LoadedModel):  # a remote one cannot be steered
-        varied._steering = Steering(settings.decoding, rewriter._loaded.tokenizer, rewriter._reranker._lexicon)
-    return varied
 
 
 def judges_named(name: str, judge_rows: Sequence[PairRow], embed_english: bool = True) -> Judges:

@@ -79,7 +79,7 @@ class Rewriter:
             on_device: Any = loaded.model.eval()
             on_device.to(torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")))
             self._steering = Steering(rewriting.decoding, loaded.tokenizer, helpers.lexicon)
-        self._toxicity = helpers.sides
+        self._helpers, self._toxicity = helpers, helpers.sides
         self._reranker = Reranker(
             helpers.sides, character_similarity, helpers.fluency.bits, helpers.lexicon, rewriting.rerank
         )
@@ -131,6 +131,11 @@ class Rewriter:
             except RemoteError as error:
                 raise error.at(begin + error.position) from error
         return made
+
+    def with_settings(self, rewriting: RewritingSettings) -> Rewriter:
+        """The same model with another generation, decoding and reranking; this one stays as it is."""
+        device = str(self._loaded.model.device) if isinstance(self._loaded, LoadedModel) else ""
+        return Rewriter(self._loaded, self._model, rewriting, self._helpers, self.languages, device=device)
 
     def candidates(self, texts: Sequence[str], langs: Sequence[str]) -> list[tuple[str, ...]]:
         """Rewrites of each text before they are reranked: the model's likeliest first, then those that the settings

@@ -22,7 +22,6 @@ from detox.rewriter.comparison import (
     summary_of,
     varied_settings,
     verdict,
-    with_settings,
 )
 from detox.rewriter.evaluation import Judged
 from detox.rewriter.face import Rewriter
@@ -56,7 +55,7 @@ def test_a_variant_leaves_out_what_it_is_named_after() -> None:
 
 def test_other_settings_leave_the_rewriter_as_it_was(rewriter: Rewriter) -> None:
     before = rewriter.rewrite(TOXIC[:2], "en")
-    varied = with_settings(rewriter, varied_settings(rewriter.settings, "greedy"))
+    varied = rewriter.with_settings(varied_settings(rewriter.settings, "greedy"))
     assert len(varied.candidates(TOXIC[:1], ["en"])[0]) == 1
     assert rewriter.settings.generation == SAMPLED
     assert rewriter.rewrite(TOXIC[:2], "en") == before
@@ -67,7 +66,7 @@ def test_greedy_and_steered_give_out_what_the_model_writes(rewriter: Rewriter) -
     greedy, steered = (rewritten(rewriter, CASES, variant) for variant in ("greedy", "steered"))
     assert set(greedy.how) == set(steered.how) == {"model"}
     lexicon = rewriter._reranker._lexicon
-    plain = with_settings(rewriter, varied_settings(rewriter.settings, "greedy"))
+    plain = rewriter.with_settings(varied_settings(rewriter.settings, "greedy"))
     assert greedy.texts == [row[0] for row in plain.candidates(TOXIC[:12], LANGS[:12])]
     assert not any(lexicon.spans(text, "en") for text in steered.texts)
 
