@@ -30,7 +30,7 @@ class LoraSettings(Config):
 
 class RewriterModelSettings(Config):
     name: str = "tiny/t5"
-    """`owner/name@revision` of the hub, a run directory, `tiny/<architecture>`, or `embedded/rewriter`."""
+    """`owner/name@revision` of the hub, a folder, `tiny/t5`, or `tiny/copy_t5`, which begins as one that copies."""
     prompt: str = ""
     """Put before every source; `{lang}` in it stands for the language's code."""
     max_source_tokens: int = Field(default=128, ge=8)
