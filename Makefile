@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 BENCHMARKS := train_throughput scoring ray_overhead checkpointing cleaning generation
 
-.PHONY: help install demo test test-ray test-plain test-all lint type bench clean
+.PHONY: help install demo test test-all lint type bench clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -26,13 +26,7 @@ demo: install  ## train a classifier from raw comments with Ray Train, offline, 
 	$(BIN)/python -m rayjobs.train_classifier demo
 
 test: install  ## the test suite
-	@$(MAKE) --no-print-directory --jobs 2 test-ray test-plain
-
-test-ray: install  # what starts Ray waits more than it computes, so the rest runs beside it
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "ray and not slow"
-
-test-plain: install
-	OMP_NUM_THREADS=1 nice -n 19 $(BIN)/python -m pytest -m "not ray and not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow"
 
 test-all: install  ## the suite with what takes long
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
