@@ -25,6 +25,7 @@ from detox.runs.config import override
 
 if TYPE_CHECKING:
     from detox.data.pairs.settings import PairSettings
+    from detox.runs.rundir import RunDirectory
 
 JOB = "evaluate"
 
@@ -44,22 +45,17 @@ def run(config: EvaluateRewritersConfig, recipe: str) -> dict[str, Any]:
         the final figures, as `summary.json` holds them.
     """
     from detox.rewriter.comparison_run import check_config, compare
-    from detox.runs.rundir import lease, open_run
     from detox.runs.storage import Storage
     from rayjobs.ray_glue.data import pairs_stage
+    from rayjobs.ray_glue.job import run_once
     from rayjobs.ray_glue.launch import check_paths, connect, on_one_node
 
     check_paths(config)
     refuse_unseen(config)
     check_config(config)
     check_sources(config)
-    directory = open_run(config, JOB, recipe)
-    if directory.is_complete:
-        print(f"already complete: {directory.uri}/report.html")
-        return directory.summary()
-    with lease(directory.storage):
-        if directory.is_complete:  # by another process, while this one waited
-            return directory.summary()
+
+    def work(directory: RunDirectory) -> None:
         if config.scaling.num_workers:
             connect(config)
         storage, seed = Storage(config.run.storage), config.run.seed
@@ -67,10 +63,8 @@ def run(config: EvaluateRewritersConfig, recipe: str) -> dict[str, Any]:
         learned = pairs_stage(config.learn_from, seed, storage) if config.learn_from.source else tested
         print(f"pairs: {tested.uri}", flush=True)
         on_one_node(compare, config.scaling)(config, recipe, directory.uri, tested.uri, learned.uri)
-        directory.complete()
-    summary = directory.summary()
-    print(f"{summary['headline']}\nreport:  {directory.uri}/report.html\noutputs: {directory.uri}/outputs.parquet")
-    return summary
+
+    return run_once(config, JOB, recipe, work, {"report": "report.html", "outputs": "outputs.parquet"})
 
 
 def pairs_to_test(config: EvaluateRewritersConfig) -> PairSettings:

@@ -70,30 +70,25 @@ def run(config: PrepareDataConfig, recipe: str) -> dict[str, Any]:
 
     from detox.data.reading import read
     from detox.governance.manifest import ensure_key
-    from detox.runs.rundir import lease, open_run
     from detox.runs.storage import Storage
     from rayjobs.ray_glue.data import prepared_stage
+    from rayjobs.ray_glue.job import run_once
     from rayjobs.ray_glue.launch import check_paths, connect
     from rayjobs.ray_glue.ray_map import RayMap
 
     check_paths(config)
     read(config.data)  # what is wrong with the sources is said before the run takes its name and Ray starts
     ensure_key()
-    directory = open_run(config, JOB, recipe)
-    if directory.is_complete:
-        print(f"already complete: {directory.uri}/report.html")
-        return directory.summary()
-    with lease(directory.storage), tempfile.TemporaryDirectory(prefix="detox-data-") as scratch:
-        if directory.is_complete:  # by another process, while this one waited
-            return directory.summary()
+
+    def work(directory: RunDirectory) -> None:
         connect(config)
         storage = Storage(config.run.storage)
         cleaning = RayMap(config.workers, everywhere=storage.is_local)
         stage = prepared_stage(config.data, config.run.seed, storage, cleaning)
-        summary = publish(directory, stage.localise(Path(scratch)), Path(scratch))
-        directory.complete()
-    print(f"{summary['headline']}\nreport: {directory.uri}/report.html\ndata:   {directory.uri}/data")
-    return summary
+        with tempfile.TemporaryDirectory(prefix="detox-data-") as scratch:
+            publish(directory, stage.localise(Path(scratch)), Path(scratch))
+
+    return run_once(config, JOB, recipe, work, {"report": "report.html", "data": "data"})
 
 
 def publish(directory: RunDirectory, prepared: Path, scratch: Path) -> dict[str, Any]:

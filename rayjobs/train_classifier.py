@@ -132,33 +132,24 @@ def run(config: TrainClassifierConfig, recipe: str) -> dict[str, Any]:
     """
     from detox.classifier.finish import finish
     from detox.classifier.worker import check_config
-    from detox.governance.manifest import MANIFEST, ensure_key, sign
-    from detox.runs.rundir import lease, open_run
+    from detox.governance.manifest import ensure_key
+    from rayjobs.ray_glue.job import run_once, sign_each
     from rayjobs.ray_glue.launch import check_paths, connect, on_one_node
 
     check_paths(config)
     check_local_without_workers(config)
     check_config(config, data_labels(config))
     ensure_key()
-    directory = open_run(config, JOB, recipe)
-    if directory.is_complete:
-        print(f"already complete: {directory.uri}/report.html")
-        return directory.summary()
-    with lease(directory.storage):
-        if directory.is_complete:  # by another process, while this one waited
-            return directory.summary()
+
+    def work(directory: RunDirectory) -> None:
         if config.scaling.num_workers:
             connect(config)
         data = prepare_stage(config)
         best = training_stage(config, directory, data)
         print("evaluating", flush=True)
-        descriptions = on_one_node(finish, config.scaling)(config, recipe, directory.uri, data.uri, best)
-        for folder, description in descriptions.items():
-            directory.storage.child(folder).write_text(MANIFEST, sign(description))
-        directory.complete()
-    summary = directory.summary()
-    print(f"{summary['headline']}\nreport:   {directory.uri}/report.html\nartifact: {directory.uri}/artifact")
-    return summary
+        sign_each(directory, on_one_node(finish, config.scaling)(config, recipe, directory.uri, data.uri, best))
+
+    return run_once(config, JOB, recipe, work, {"report": "report.html", "artifact": "artifact"})
 
 
 def check_local_without_workers(config: TrainClassifierConfig) -> None:

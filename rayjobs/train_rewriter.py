@@ -217,23 +217,18 @@ def run(config: TrainRewriterConfig, recipe: str) -> dict[str, Any]:
     Returns:
         the final figures, as `summary.json` holds them.
     """
-    from detox.governance.manifest import MANIFEST, ensure_key, sign
+    from detox.governance.manifest import ensure_key
     from detox.rewriter.finish import finish
-    from detox.runs.rundir import lease, open_run
     from detox.runs.storage import Storage
     from rayjobs.ray_glue.data import pairs_stage
+    from rayjobs.ray_glue.job import run_once, sign_each
     from rayjobs.ray_glue.launch import check_paths, connect, on_one_node
 
     check_paths(config)
     check_config(config)
     ensure_key()
-    directory = open_run(config, JOB, recipe)
-    if directory.is_complete:
-        print(f"already complete: {directory.uri}/report.html")
-        return directory.summary()
-    with lease(directory.storage):
-        if directory.is_complete:  # by another process, while this one waited
-            return directory.summary()
+
+    def work(directory: RunDirectory) -> None:
         if config.scaling.num_workers:
             connect(config)
         pairs = pairs_stage(config.data, config.run.seed, Storage(config.run.storage))
@@ -242,13 +237,9 @@ def run(config: TrainRewriterConfig, recipe: str) -> dict[str, Any]:
         if not directory.storage.exists(STAGES):
             train(config, directory, pairs)
         print("evaluating", flush=True)
-        descriptions = on_one_node(finish, config.scaling)(config, recipe, directory.uri, pairs.uri)
-        for folder, description in descriptions.items():
-            directory.storage.child(folder).write_text(MANIFEST, sign(description))
-        directory.complete()
-    summary = directory.summary()
-    print(f"{summary['headline']}\nreport:   {directory.uri}/report.html\nartifact: {directory.uri}/artifact")
-    return summary
+        sign_each(directory, on_one_node(finish, config.scaling)(config, recipe, directory.uri, pairs.uri))
+
+    return run_once(config, JOB, recipe, work, {"report": "report.html", "artifact": "artifact"})
 
 
 def check_config(config: TrainRewriterConfig) -> None:

@@ -10,7 +10,6 @@ Shapes: N rows, L labels.
 from __future__ import annotations
 
 import json
-import shlex
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ from detox.classifier.evaluation import ClassifierEvaluation
 from detox.classifier.examples import to_explain
 from detox.classifier.explain import explain
 from detox.classifier.model_scorers import ARTIFACT, TransformerScorer, load_artifact, model_parent
-from detox.classifier.report import Explained, RunFacts, classifier_report
+from detox.classifier.report import Explained, RunFacts, classifier_report, run_facts
 from detox.classifier.settings import TrainClassifierConfig
 from detox.classifier.submission import write_submission
 from detox.classifier.tfidf import TfidfScorer
@@ -39,7 +38,6 @@ from detox.runs.config import digest, identity
 from detox.runs.environment import with_worker
 from detox.runs.rundir import RunDirectory
 from detox.runs.storage import Storage
-from detox.runs.tracking import read_metrics
 
 SYNTHETIC_NOTICE = (
     "The comments of this run are synthetic, written by templates for the demo. Its figures show that the machinery "
@@ -71,7 +69,15 @@ def finish(
         model = AutoModelForSequenceClassification.from_pretrained(checkpoint, dtype=torch.float32)
         baseline = _baseline(config, data) if config.baseline else None
         evaluation = evaluate(config, model, base, data, baseline)
-        facts = run_facts(config, recipe, run, data, baseline)
+        facts = run_facts(
+            run,
+            "train_classifier",
+            recipe,
+            config,
+            data.facts,
+            masked_words=baseline.telling_words() if baseline else (),
+            notices=(SYNTHETIC_NOTICE,) if "synthetic" in config.data.source else (),
+        )
         artifact = write_artifact(config, folder / "artifact", model, base, data, evaluation, facts)
         made = {"artifact": artifact}
         if baseline is not None:
@@ -159,23 +165,6 @@ def _logits(engine: Engine, texts: list[str]) -> np.ndarray:
     direction float32 probabilities tell nothing apart."""
     probabilities_NL = np.clip(engine.probabilities(texts).astype(np.float64), 1e-7, 1 - 1e-7)
     return np.log(probabilities_NL / (1 - probabilities_NL))
-
-
-def run_facts(
-    config: TrainClassifierConfig, recipe: str, run: RunDirectory, data: PreparedData, baseline: TfidfScorer | None
-) -> RunFacts:
-    """What the report and the card say of the run beside the predictions."""
-    environment = run.read_json("environment.json")
-    return RunFacts(
-        name=run.name,
-        command=f"python -m rayjobs.train_classifier {shlex.join(environment['argv'][1:]) or recipe}",
-        config=config.model_dump(mode="json"),
-        environment=environment | environment.get("worker", {}),
-        dataset=data.facts,
-        events=read_metrics(run),
-        masked_words=baseline.telling_words() if baseline else (),
-        notices=(SYNTHETIC_NOTICE,) if "synthetic" in config.data.source else (),
-    )
 
 
 def write_artifact(

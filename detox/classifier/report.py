@@ -7,6 +7,7 @@ blocks, in the order of the page.
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -37,6 +38,9 @@ from detox.evaluation.report import (
     Tone,
     key_values,
 )
+from detox.runs.config import JobConfig
+from detox.runs.rundir import RunDirectory
+from detox.runs.tracking import read_metrics
 
 ERRORS_SHOWN = 8
 """Sample errors of each kind."""
@@ -60,6 +64,27 @@ class RunFacts:
     """Words that sample errors show as a letter and asterisks."""
     notices: Sequence[str] = ()
     """Sentences that every reader must see first, for example that the corpus is synthetic."""
+
+
+def run_facts(
+    run: RunDirectory, job: str, recipe: str, config: JobConfig, dataset: Mapping[str, Any], **more: Any
+) -> RunFacts:
+    """What a run's directory says, for its report.
+
+    Args:
+        dataset: facts of the prepared data, or pairs.
+        more: `masked_words`, `notices`.
+    """
+    environment = run.read_json("environment.json")
+    return RunFacts(
+        name=run.name,
+        command=f"python -m rayjobs.{job} {shlex.join(environment['argv'][1:]) or recipe}",
+        config=config.model_dump(mode="json"),
+        environment=environment | environment.get("worker", {}),
+        dataset=dataset,
+        events=read_metrics(run),
+        **more,
+    )
 
 
 Explained = tuple[Example, Explanation]

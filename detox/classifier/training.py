@@ -292,40 +292,54 @@ def training_arguments(config: TrainClassifierConfig, scratch: Path, ranks: int)
     Raises:
         ValueError: a precision that the hardware does not have.
     """
-    optimiser, every = config.optimiser, config.checkpoints.every_steps
-    precision = resolve_precision(optimiser.precision)
+    optimiser = config.optimiser
     return TrainingArguments(
-        output_dir=str(scratch),
-        seed=config.run.seed,
-        data_seed=config.run.seed,
-        per_device_train_batch_size=config.batch.per_forward if config.batch.by == "rows" else 1,
-        gradient_accumulation_steps=accumulation(config.batch, ranks),
-        learning_rate=optimiser.lr,
-        weight_decay=optimiser.weight_decay,
-        warmup_steps=optimiser.warmup_ratio,
+        **common_arguments(config, scratch, ranks),
         lr_scheduler_type="linear",
-        max_grad_norm=optimiser.max_grad_norm,
         num_train_epochs=optimiser.epochs,
-        max_steps=optimiser.max_steps or -1,
-        bf16=precision == "bf16",
-        fp16=precision == "fp16",
-        use_cpu=not torch.cuda.is_available(),
-        eval_strategy="steps" if every else "epoch",
-        save_strategy="steps" if every else "epoch",
-        eval_steps=every or None,
-        save_steps=every or 500,
+        fp16=resolve_precision(optimiser.precision) == "fp16",
         metric_for_best_model=config.stopping.metric,
         greater_is_better=config.stopping.higher_is_better,
-        restore_callback_states_from_checkpoint=True,
-        logging_steps=config.tracking.log_every,
-        logging_first_step=True,
-        logging_nan_inf_filter=False,
-        disable_tqdm=True,
-        report_to=[],
-        dataloader_pin_memory=torch.cuda.is_available(),
-        ddp_find_unused_parameters=False,
         deepspeed=deepspeed_config(optimiser.strategy) if optimiser.strategy != "ddp" else None,
     )
+
+
+def common_arguments(config: Any, scratch: Path, ranks: int) -> dict[str, Any]:
+    """What the Trainers of all our training jobs have in common.
+
+    Args:
+        config: of a training job: its `run`, `batch`, `optimiser`, `checkpoints` and `tracking` are read.
+
+    Raises:
+        ValueError: a precision that the hardware does not have.
+    """
+    optimiser, every = config.optimiser, config.checkpoints.every_steps
+    return {
+        "output_dir": str(scratch),
+        "seed": config.run.seed,
+        "data_seed": config.run.seed,
+        "per_device_train_batch_size": config.batch.per_forward if config.batch.by == "rows" else 1,
+        "gradient_accumulation_steps": accumulation(config.batch, ranks),
+        "learning_rate": optimiser.lr,
+        "weight_decay": optimiser.weight_decay,
+        "warmup_steps": optimiser.warmup_ratio,
+        "max_grad_norm": optimiser.max_grad_norm,
+        "max_steps": optimiser.max_steps or -1,
+        "bf16": resolve_precision(optimiser.precision) == "bf16",
+        "use_cpu": not torch.cuda.is_available(),
+        "eval_strategy": "steps" if every else "epoch",
+        "save_strategy": "steps" if every else "epoch",
+        "eval_steps": every or None,
+        "save_steps": every or 500,
+        "restore_callback_states_from_checkpoint": True,
+        "logging_steps": config.tracking.log_every,
+        "logging_first_step": True,
+        "logging_nan_inf_filter": False,
+        "disable_tqdm": True,
+        "report_to": [],
+        "dataloader_pin_memory": torch.cuda.is_available(),
+        "ddp_find_unused_parameters": False,
+    }
 
 
 def resolve_precision(wanted: str) -> str:

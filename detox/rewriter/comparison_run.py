@@ -7,7 +7,6 @@ rewriter's files and of the cases, and taken from there when the run goes on.
 from __future__ import annotations
 
 import json
-import shlex
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -16,7 +15,7 @@ from typing import Any
 
 from transformers.utils import logging
 
-from detox.classifier.report import RunFacts
+from detox.classifier.report import run_facts
 from detox.data.pairs.prepared import PARTS, Case, PairRow, PreparedPairs, cases
 from detox.evaluation.judges import Judges
 from detox.governance.manifest import file_digests
@@ -38,16 +37,11 @@ from detox.rewriter.face import Rewriter
 from detox.rewriter.lexicon import Lexicon
 from detox.rewriter.overlap import overlap_notice
 from detox.rewriter.reference_loss import reference_loss
-from detox.rewriter.report import comparison_report
+from detox.rewriter.report import comparison_report, synthetic_notices
 from detox.runs.config import digest
 from detox.runs.environment import with_worker
 from detox.runs.rundir import RunDirectory
 from detox.runs.storage import Storage
-
-SYNTHETIC_NOTICE = (
-    "The tested pairs are synthetic, written by templates. The figures show that the machinery works and say nothing "
-    "about real text."
-)
 
 
 def check_config(config: EvaluateRewritersConfig) -> None:
@@ -129,7 +123,8 @@ def compare(config: EvaluateRewritersConfig, recipe: str, run_uri: str, tested_u
         notices = [
             overlap_notice(name, rewriter, tested, wanted, held_out=held_out) for name, rewriter in names.items()
         ]
-        facts = run_facts(config, recipe, run, tested, [notice for notice in notices if notice])
+        said = (*synthetic_notices(tested.facts), *filter(None, notices))
+        facts = run_facts(run, "evaluate", recipe, config, tested.facts, notices=said)
         page = comparison_report(
             systems,
             wanted,
@@ -203,22 +198,6 @@ def outputs_of(
     for variant in config.variants:
         made[variant] = Outputs(**found(variant, partial(rewritten, cases=wanted, variant=variant)))
     return made, found("loss", partial(reference_loss, cases=wanted))
-
-
-def run_facts(
-    config: EvaluateRewritersConfig, recipe: str, run: RunDirectory, tested: PreparedPairs, notices: Sequence[str]
-) -> RunFacts:
-    """What the report says of the run beside the outputs."""
-    environment = run.read_json("environment.json")
-    synthetic = any(origin["synthetic"] for origin in tested.facts["origins"])
-    return RunFacts(
-        name=run.name,
-        command=f"python -m rayjobs.evaluate {shlex.join(environment['argv'][1:]) or recipe}",
-        config=config.model_dump(mode="json"),
-        environment=environment | environment.get("worker", {}),
-        dataset=tested.facts,
-        notices=(*((SYNTHETIC_NOTICE,) if synthetic else ()), *notices),
-    )
 
 
 def _local(uri: str, scratch: Path, number: int) -> Path:

@@ -6,7 +6,6 @@ test part beside copying and deleting, and writes `outputs.parquet`, `summary.js
 
 from __future__ import annotations
 
-import shlex
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from detox.classifier.model_scorers import model_parent
-from detox.classifier.report import RunFacts
+from detox.classifier.report import run_facts
 from detox.data.pairs.prepared import Case, PreparedPairs, cases
 from detox.governance.manifest import describe
 from detox.models.loading import LoadedModel
@@ -25,19 +24,13 @@ from detox.rewriter.curriculum import load_trainable
 from detox.rewriter.face import Rewriter
 from detox.rewriter.lexicon import Lexicon
 from detox.rewriter.reference_loss import reference_loss
-from detox.rewriter.report import comparison_report
+from detox.rewriter.report import comparison_report, synthetic_notices
 from detox.rewriter.settings import TrainRewriterConfig
 from detox.rewriter.worker import columns, load_for_training
 from detox.runs.config import digest, identity
 from detox.runs.environment import with_worker
 from detox.runs.rundir import RunDirectory
 from detox.runs.storage import Storage
-from detox.runs.tracking import read_metrics
-
-SYNTHETIC_NOTICE = (
-    "The pairs of this run are synthetic, written by templates for the demo. Its figures show that the machinery works "
-    "and say nothing about real text."
-)
 
 
 def finish(config: TrainRewriterConfig, recipe: str, run_uri: str, pairs_uri: str) -> dict[str, dict[str, Any]]:
@@ -86,7 +79,7 @@ def report(
         *baselines(wanted, judges, lexicon, helpers.lexicon),
         *judged_systems(rewriter, wanted, judges, lexicon, config.evaluation.variants, ""),
     ]
-    facts = run_facts(config, recipe, run, pairs)
+    facts = run_facts(run, "train_rewriter", recipe, config, pairs.facts, notices=synthetic_notices(pairs.facts))
     names = [f"{number + 1}-{stage.stage}" for number, stage in enumerate(config.curriculum.stages)]
     figures = [{"stage": name, **found} for name, found in zip(names, stages, strict=True)]
     losses = {run.name: reference_loss(rewriter, wanted)}
@@ -110,20 +103,6 @@ def drawn(wanted: Sequence[Case], most: int, seed: int) -> list[Case]:
         mine = np.array([at for at, case in enumerate(wanted) if case.lang == lang])
         chosen += rng.permutation(mine)[:most].tolist()
     return [wanted[at] for at in sorted(chosen)]
-
-
-def run_facts(config: TrainRewriterConfig, recipe: str, run: RunDirectory, pairs: PreparedPairs) -> RunFacts:
-    """What the report says of the run beside the outputs."""
-    environment = run.read_json("environment.json")
-    return RunFacts(
-        name=run.name,
-        command=f"python -m rayjobs.train_rewriter {shlex.join(environment['argv'][1:]) or recipe}",
-        config=config.model_dump(mode="json"),
-        environment=environment | environment.get("worker", {}),
-        dataset=pairs.facts,
-        events=read_metrics(run),
-        notices=(SYNTHETIC_NOTICE,) if any(origin["synthetic"] for origin in pairs.facts["origins"]) else (),
-    )
 
 
 def _described(

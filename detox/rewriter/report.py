@@ -51,7 +51,16 @@ MEANING = (
     "numbers and links of the source; words: those of its words that are not toxic. A dash: no judge at hand, or "
     "nothing to count."
 )
+SYNTHETIC_NOTICE = (
+    "The pairs of this run are synthetic, written by templates. Its figures show that the machinery works and say "
+    "nothing about real text."
+)
 TONES: dict[str, Tone] = {"better": "good", "worse": "bad", "undecided": "warning"}
+
+
+def synthetic_notices(pairs: Mapping[str, Any]) -> tuple[str, ...]:
+    """What every reader must see first where pairs (the facts of prepared ones) were made, not collected."""
+    return (SYNTHETIC_NOTICE,) if any(origin["synthetic"] for origin in pairs["origins"]) else ()
 
 
 def comparison_report(

@@ -23,8 +23,8 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, Seq2SeqTrainer, Seq2SeqTrainingArguments, TrainerCallback
 from transformers.trainer_callback import PrinterCallback
 
-from detox.classifier.batching import MicroBatch, MicroBatchSampler, accumulation, evaluation_batches, loader
-from detox.classifier.training import EVALUATION_TOKENS, ThroughputMeter, resolve_precision
+from detox.classifier.batching import MicroBatch, MicroBatchSampler, evaluation_batches, loader
+from detox.classifier.training import EVALUATION_TOKENS, ThroughputMeter, common_arguments
 from detox.rewriter.batches import PairDataset, TokenisedPairs
 from detox.rewriter.losses import RewriterLoss, cross_entropy
 from detox.rewriter.preference import IGNORED, reference_logprobs
@@ -165,32 +165,5 @@ def training_arguments(config: TrainRewriterConfig, scratch: Path, ranks: int) -
     Raises:
         ValueError: a precision that the hardware does not have.
     """
-    optimiser, every = config.optimiser, config.checkpoints.every_steps
-    precision = resolve_precision(optimiser.precision)
-    return Seq2SeqTrainingArguments(
-        output_dir=str(scratch),
-        seed=config.run.seed,
-        data_seed=config.run.seed,
-        per_device_train_batch_size=config.batch.per_forward if config.batch.by == "rows" else 1,
-        gradient_accumulation_steps=accumulation(config.batch, ranks),
-        learning_rate=optimiser.lr,
-        weight_decay=optimiser.weight_decay,
-        warmup_steps=optimiser.warmup_ratio,
-        lr_scheduler_type=optimiser.schedule,
-        max_grad_norm=optimiser.max_grad_norm,
-        max_steps=optimiser.max_steps or -1,
-        bf16=precision == "bf16",
-        use_cpu=not torch.cuda.is_available(),
-        eval_strategy="steps" if every else "epoch",
-        save_strategy="steps" if every else "epoch",
-        eval_steps=every or None,
-        save_steps=every or 500,
-        restore_callback_states_from_checkpoint=True,
-        logging_steps=config.tracking.log_every,
-        logging_first_step=True,
-        logging_nan_inf_filter=False,
-        disable_tqdm=True,
-        report_to=[],
-        dataloader_pin_memory=torch.cuda.is_available(),
-        ddp_find_unused_parameters=False,
-    )
+    common = common_arguments(config, scratch, ranks)
+    return Seq2SeqTrainingArguments(**common, lr_scheduler_type=config.optimiser.schedule)

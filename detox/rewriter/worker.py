@@ -12,6 +12,7 @@ import torch.distributed as dist
 from transformers import PreTrainedTokenizerBase, TrainerCallback, set_seed
 
 from detox.classifier.sides import SideScorer
+from detox.classifier.training import resolve_precision
 from detox.classifier.worker import Place
 from detox.data.pairs.prepared import Case, PairRow, PreparedPairs, cases
 from detox.evaluation.detoxification import bleu, chrf, copies, matches_reference, pan2024_joint
@@ -26,7 +27,7 @@ from detox.rewriter.generation_settings import GenerationSettings
 from detox.rewriter.lexicon import Lexicon
 from detox.rewriter.losses import build_loss
 from detox.rewriter.settings import TrainRewriterConfig
-from detox.rewriter.training import RewriterTrainer, resolve_precision, training_arguments
+from detox.rewriter.training import RewriterTrainer, training_arguments
 from detox.runs.stages import StageStore
 
 TEXTS_FOR_TOKENIZER = 20_000

@@ -5,15 +5,13 @@ from __future__ import annotations
 import csv
 import gzip
 import json
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import ray
 
 from detox.rewriter.face import Rewriter
 from detox.rewriter.generation_settings import GenerationSettings, RerankSettings
@@ -253,17 +251,6 @@ def test_limits_change_no_output_and_the_rest_does() -> None:
     remote = tree["remote"]
     assert name(remote=remote | {"limits": {"timeout": 9.0}}) == name(workers=7) == name(overwrite=True) == name()
     assert len({name(), name(remote=remote | {"model": "n"}), name(lang_column="lang"), name(model="n")}) == 4
-
-
-@pytest.fixture
-def own_ray(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """No Ray left behind."""
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    before = dict(os.environ)
-    yield
-    ray.shutdown()
-    for key in os.environ.keys() - before.keys():  # `connect` sets defaults for the workers
-        del os.environ[key]
 
 
 @pytest.mark.ray

@@ -6,14 +6,13 @@ import json
 import os
 import pickle
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import ray
 
 from detox.classifier import corpus
 from detox.classifier.corpus_reading import open_corpus
@@ -213,17 +212,6 @@ def test_runs_are_named_by_what_determines_the_output() -> None:
     for other in ({"model": "n"}, {"output": "p.csv"}, {"text_column": "body"}, {"shard_rows": 9}):
         assert named(SCORING, override(config, other), facts).run.name != name
     assert named(SCORING, config, facts | {"model": {"config.json": "1"}}).run.name != name
-
-
-@pytest.fixture
-def own_ray(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """No Ray left behind."""
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    before = dict(os.environ)
-    yield
-    ray.shutdown()
-    for key in os.environ.keys() - before.keys():  # `connect` sets defaults for the workers
-        del os.environ[key]
 
 
 class DyingOnce(ShardWorker):
