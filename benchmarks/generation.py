@@ -86,7 +86,7 @@ def _ends(lengths: Sequence[int], eos: int, device: Any) -> Any:
     """A control under which row i has `lengths[i]` tokens, the last of them EOS."""
     import torch
 
-    from detox.rewriter.decoding import Step
+    from detox.rewriter.control import Step
 
     lengths_N = torch.tensor(lengths, device=device)
 
@@ -129,7 +129,7 @@ def _peer(work: Work, size: int) -> list[list[int]]:
     from transformers import LogitsProcessorList
 
     from detox.classifier.batching import pad_rows
-    from detox.rewriter.decoding import as_logits_processor
+    from detox.rewriter.control import as_logits_processor
 
     eos, found = work.model.config.eos_token_id, list[list[int]]()
     for first in range(0, len(work.rows), size):

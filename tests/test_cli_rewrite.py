@@ -11,7 +11,7 @@ import pytest
 
 from detox import cli
 from detox.rewriter.face import Rewriter
-from tests.rewriter.artifacts import PLONKER, THANKS, UNPLONKED, write_rewriter
+from tests.rewriter.artifacts import RUDE, THANKS, CIVIL, write_rewriter
 
 
 @pytest.fixture(scope="module")
@@ -24,12 +24,12 @@ def lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, object]]:
 
 
 def test_texts_from_the_arguments(run: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["rewrite", PLONKER, THANKS, "--model", run, "--lang", "en", "--device", "cpu"]) == 0
+    assert cli.main(["rewrite", RUDE, THANKS, "--model", run, "--lang", "en", "--device", "cpu"]) == 0
     first, second = lines(capsys)
-    (expected,) = Rewriter.load(run).rewrite(PLONKER, "en")
+    (expected,) = Rewriter.load(run).rewrite(RUDE, "en")
     assert first == {
-        "text": PLONKER,
-        "rewritten": UNPLONKED,
+        "text": RUDE,
+        "rewritten": CIVIL,
         "how": "edited",
         "toxicity_before": pytest.approx(expected.toxicity_before, abs=1e-6),
         "toxicity_after": pytest.approx(expected.toxicity_after, abs=1e-6),
@@ -43,12 +43,12 @@ def test_a_line_out_for_each_line_of_a_file(
 ) -> None:
     """Empty lines count, and chunks do not show."""
     monkeypatch.setattr(cli, "CHUNK", 2)
-    texts = [PLONKER, "", THANKS, PLONKER, THANKS]
+    texts = [RUDE, "", THANKS, RUDE, THANKS]
     (tmp_path / "texts.txt").write_text("\n".join(texts) + "\n", encoding="utf-8")
     assert cli.main(["rewrite", "--file", str(tmp_path / "texts.txt"), "--model", run, "--lang", "en"]) == 0
     rows = lines(capsys)
     assert [row["text"] for row in rows] == texts
-    assert [row["rewritten"] for row in rows] == [UNPLONKED, "", THANKS, UNPLONKED, THANKS]
+    assert [row["rewritten"] for row in rows] == [CIVIL, "", THANKS, CIVIL, THANKS]
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,8 @@
 
 A text is one to three sentences of which one is toxic; the others stay as they are, as in real pairs, which differ in a
 few words. Easy rewrites leave words out, medium ones replace them, hard ones say it anew. Both sides of a pattern share
-their slots, so names, numbers and topics must be kept. One pair in twelve is noise of the kinds that cleaning is for: a
-copy, a toxic target, a target of another text, a source without toxicity.
+their slots, so names, numbers and topics must be kept. Nearly a fifth is noise of the kinds that cleaning is for, as
+much of each as our rules find in multilingual ParaDetox.
 """
 
 from __future__ import annotations
@@ -62,15 +62,22 @@ PATTERNS = {"easy": EASY, "medium": MEDIUM, "hard": HARD}
 LEVEL_WEIGHTS = {"easy": 5, "medium": 3, "hard": 2}
 CONTEXT_SHARE = 0.7
 """Of pairs, those with sentences beside the toxic one."""
-NOISE_SHARE = 1 / 12
+NOISE_SHARE = 0.186
+"""Our cleaning refuses as many of the 3,600 pairs of multilingual ParaDetox, duplicates aside."""
+NOISE_WEIGHTS = {"neutral source": 374, "toxic target": 226, "other target": 63, "copy": 6}
+"""How many of them for which reason."""
 
 
-def generate_pairs(rows: int, seed: int = 42) -> Iterator[dict[str, Any]]:
-    """`rows` records `toxic`, `neutral`, `lang`; the same ones for the same seed, fewer are the beginning of more."""
+def generate_pairs(rows: int, seed: int = 42, noise: float = NOISE_SHARE) -> Iterator[dict[str, Any]]:
+    """`rows` records `toxic`, `neutral`, `lang`; the same ones for the same seed, fewer are the beginning of more.
+
+    Args:
+        noise: share of pairs that teach something wrong, 0..1.
+    """
     rng = random.Random(seed)
     for _ in range(rows):
         toxic, neutral = _pair(rng)
-        if rng.random() < NOISE_SHARE:
+        if rng.random() < noise:
             toxic, neutral = _noise(toxic, neutral, rng)
         yield {"toxic": toxic, "neutral": neutral, "lang": "en"}
 
@@ -87,14 +94,19 @@ def _pair(rng: random.Random) -> tuple[str, str]:
 
 
 def _noise(toxic: str, neutral: str, rng: random.Random) -> tuple[str, str]:
-    kind = rng.randrange(4)
-    if kind == 0:
-        return toxic, toxic
-    if kind == 1:
-        return toxic, _pair(rng)[0]
-    if kind == 2:
+    (kind,) = rng.choices(list(NOISE_WEIGHTS), list(NOISE_WEIGHTS.values()))
+    if kind == "neutral source":
+        return neutral, _reworded(neutral)
+    if kind == "toxic target":
+        return toxic, _reworded(toxic)
+    if kind == "other target":
         return toxic, _filled((rng.choice(CONTEXT),), rng)[0]
-    return neutral, neutral.replace("the ", "a ", 1)
+    return toxic, toxic
+
+
+def _reworded(text: str) -> str:
+    """The text with a change beside the point."""
+    return text.replace("the ", "this ", 1) if "the " in text else f"{text} Thanks."
 
 
 def _filled(sides: Sequence[str], rng: random.Random) -> list[str]:

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple, Protocol
 
 from detox.models.loading import LoadedModel
 from detox.rewriter.batches import prompted
-from detox.rewriter.decoding import Source, Steering
+from detox.rewriter.control import Source
+from detox.rewriter.decoding import Steering
 from detox.rewriter.generation import generate
 from detox.rewriter.generation_settings import GenerationSettings
 from detox.rewriter.settings import RewriterModelSettings

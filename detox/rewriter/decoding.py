@@ -1,8 +1,9 @@
 """What steers decoding away from toxic text (S2 4.3): biases on token sequences, by language and by source.
 
-A control is called once a step with the tokens so far of each live hypothesis and the input row of each, and changes
-their scores. It keeps no state between steps, so the decoder's cache, rows that have left and beams that were
-reordered are nothing to it. `Steering` makes the controls; `as_logits_processor` runs them in `model.generate`.
+A control (`detox.rewriter.control`) is called once a step with the tokens so far of each live hypothesis and the input
+row of each, and changes their scores. It keeps no state between steps, so the decoder's cache, rows that have left and
+beams that were reordered are nothing to it. `Steering` makes the controls; `as_logits_processor` runs them in
+`model.generate`.
 
     steering = Steering(DecodingSettings(lexicon=10, copy_penalty=10), tokenizer, lexicon)
     controls = steering.prepare([Source("you idiot", "en")])
@@ -16,260 +17,30 @@ neither in a letter nor in a digit. In scripts without spaces that cannot be tol
 tokenizer cuts it so. A spelling that is a proper prefix of that of a word known to be harmless is therefore left
 alone by the lexicon's bias. The penalty on copies spares nothing: it concerns texts that do contain the toxic word.
 
-Shapes: N input rows, R live hypotheses, t tokens so far with the decoder's start token, V vocabulary, L languages; of a
-trie E edges, J nodes, X biased tokens, D prefixes looked at; P pairs of first tokens, K candidates that are rescored.
+Shapes: N input rows, R live hypotheses, t tokens so far with the decoder's start token, V vocabulary, L languages, P
+pairs of first tokens, K candidates that are rescored.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
-from typing import Any, ClassVar, NamedTuple
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import LogitsProcessor, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
-from detox.classifier.lexicon import UNSPACED, WORD
+from detox.classifier.lexicon import UNSPACED
+from detox.rewriter.control import Control, Source, Step
 from detox.rewriter.generation_settings import DecodingSettings
 from detox.rewriter.lexicon import Lexicon, Span
+from detox.rewriter.spelling import Offsets, Spelled, Speller, Spelling, Table, pieces
+from detox.rewriter.trie import Trie, TrieBias
 
-Spelled = tuple[int, ...]
-Biases = dict[Spelled, float]
-"""Token sequences with what is added to the score of their last token."""
-Offsets = tuple[list[int], list[Span]]
-"""Token ids of a text, and the characters of each."""
 Score = Callable[[Sequence[str]], np.ndarray]
 """Toxicity `[N]`, 0..1, of texts."""
-
-
-class Table(NamedTuple):
-    """The biased sequences of a row or a language."""
-
-    anywhere: Biases
-    opened: Biases
-    """These count where a word can begin."""
-
-
-class Source(NamedTuple):
-    """The text of an input row, without a prompt."""
-
-    text: str
-    lang: str
-
-
-class Step(NamedTuple):
-    """Where decoding is."""
-
-    prefixes_Rt: Tensor
-    """Token ids so far of each live hypothesis, the decoder's start token first."""
-    rows_R: Tensor
-    """The input row that each belongs to."""
-
-
-Control = Callable[[Step, Tensor], Tensor]
-"""`(step, scores_RV) -> scores_RV`; it may write into the scores that it gets."""
-
-
-class ControlProcessor(LogitsProcessor):
-    """A control in `model.generate`, where row i belongs to input row i // copies."""
-
-    def __init__(self, control: Control, copies: int) -> None:
-        self._control, self._copies = control, copies
-
-    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:  # type: ignore[override]  # torch.LongTensor
-        rows_R = torch.arange(len(scores), device=scores.device) // self._copies
-        return self._control(Step(input_ids, rows_R), scores.clone())
-
-
-def as_logits_processor(control: Control, copies: int = 1) -> LogitsProcessor:
-    """`control` for `model.generate` and `Seq2SeqTrainer`; `copies` is `num_beams` or `num_return_sequences`."""
-    return ControlProcessor(control, copies)
-
-
-def from_logits_processor(processor: LogitsProcessor) -> Control:
-    """A processor of transformers that treats all rows alike, as a control."""
-    return lambda step, scores_RV: processor(step.prefixes_Rt, scores_RV)  # type: ignore[arg-type, return-value]
-
-
-@dataclass(frozen=True)
-class Trie:
-    """Biased token sequences under numbered roots, in flat arrays that are searched for all hypotheses at once."""
-
-    keys_E: Tensor
-    """Edges as `node * STRIDE + token`, ascending, and a last one that is larger than any. Root j is node j."""
-    children_E: Tensor
-    """Where each edge leads."""
-    begins_J: Tensor
-    """What completes a sequence at node j stands from `begins_J[j]` to `begins_J[j + 1]`."""
-    tokens_X: Tensor
-    biases_X: Tensor
-    dead: int
-    """The last node, with no way on and nothing to complete."""
-    depth: int
-    """Tokens of the longest sequence before its last one."""
-
-    STRIDE: ClassVar[int] = 1 << 32
-
-    @classmethod
-    def of(cls, roots: Sequence[Mapping[Spelled, float]]) -> Trie:
-        """Root i has the sequences of `roots[i]`."""
-        edges: dict[tuple[int, int], int] = {}
-        biased: dict[tuple[int, int], float] = {}
-        for root, sequences in enumerate(roots):
-            for sequence, bias in sequences.items():
-                node = root
-                for token in sequence[:-1]:
-                    node = edges.setdefault((node, token), len(roots) + len(edges))
-                biased[node, sequence[-1]] = bias
-        keys, entries, dead = sorted(edges), sorted(biased), len(roots) + len(edges)
-        nodes_X = np.array([node for node, _ in entries], np.int64)
-        return cls(
-            torch.tensor([*(node * cls.STRIDE + token for node, token in keys), torch.iinfo(torch.int64).max]),
-            torch.tensor([*(edges[key] for key in keys), dead]),
-            torch.from_numpy(np.searchsorted(nodes_X, np.arange(dead + 2))),
-            torch.tensor([token for _, token in entries], dtype=torch.int64),
-            torch.tensor([biased[entry] for entry in entries], dtype=torch.float32),
-            dead,
-            max((len(sequence) for sequences in roots for sequence in sequences), default=1) - 1,
-        )
-
-    def to(self, device: torch.device | str) -> Trie:
-        arrays = {field.name: getattr(self, field.name) for field in fields(self)}
-        return replace(self, **{name: a.to(device) for name, a in arrays.items() if isinstance(a, Tensor)})  # type: ignore[arg-type]
-
-    def children(self, nodes: Tensor, tokens: Tensor) -> Tensor:
-        """The node that each token leads to; the dead one where there is none."""
-        keys = nodes * self.STRIDE + tokens
-        index = torch.searchsorted(self.keys_E, keys)
-        return torch.where(self.keys_E[index] == keys, self.children_E[index], self.dead)
-
-    def add_biases(self, nodes_RD: Tensor, scores_RV: Tensor) -> Tensor:
-        """Add to the scores, in place, what each hypothesis's nodes say of the next token; several add up."""
-        begins = self.begins_J[nodes_RD].flatten()
-        counts = self.begins_J[nodes_RD + 1].flatten() - begins
-        rows = torch.arange(len(nodes_RD), device=nodes_RD.device).repeat_interleave(nodes_RD.shape[1])
-        shifts = (begins - counts.cumsum(0) + counts).repeat_interleave(counts)
-        entries = shifts + torch.arange(len(shifts), device=nodes_RD.device)
-        where = (rows.repeat_interleave(counts), self.tokens_X[entries])
-        return scores_RV.index_put_(where, self.biases_X[entries].to(scores_RV.dtype), accumulate=True)
-
-
-@dataclass(frozen=True)
-class TrieBias:
-    """A control: each row's own sequences.
-
-    Args:
-        trie: the sequences.
-        roots_N2: of each row, the root of the sequences that count anywhere, and the root of those that count where a
-            word can begin, which holds the former too.
-        opens_V: after which tokens a word can begin; the last entry stands for tokens that the tokenizer lacks.
-    """
-
-    trie: Trie
-    roots_N2: Tensor
-    opens_V: Tensor
-
-    def __call__(self, step: Step, scores_RV: Tensor) -> Tensor:
-        return self.trie.add_biases(self.nodes(step), scores_RV)
-
-    def opens(self, tokens: Tensor) -> Tensor:
-        """Where a word can begin right after the token."""
-        return self.opens_V[tokens.clamp(max=len(self.opens_V) - 1)]
-
-    def nodes(self, step: Step) -> Tensor:
-        """`[R, D]`: where one stands in the trie having read the last D-1, …, 1, 0 tokens."""
-        length = step.prefixes_Rt.shape[1]
-        depth = min(self.trie.depth, length - 1)  # the start token is no part of a word
-        roots_R2 = self.roots_N2[step.rows_R]
-        opens_Rt = self.opens(step.prefixes_Rt[:, length - depth - 1 :]).long()
-        nodes_RD = torch.empty((len(roots_R2), depth + 1), dtype=torch.int64, device=roots_R2.device)
-        for column in range(depth + 1):
-            nodes_RD[:, column] = roots_R2.gather(1, opens_Rt[:, column, None])[:, 0]
-            if column < depth:
-                token_R1 = step.prefixes_Rt[:, length - depth + column, None]
-                nodes_RD[:, : column + 1] = self.trie.children(nodes_RD[:, : column + 1], token_R1)
-        return nodes_RD
-
-
-class Spelling(NamedTuple):
-    """The tokens of a word; empty where the tokenizer has none of its own for it."""
-
-    spaced: Spelled
-    """After a space."""
-    bare: Spelled
-    """After a sign; in scripts without spaces, after anything."""
-
-
-class Speller:
-    """How a tokenizer spells words.
-
-    Args:
-        tokenizer: a fast one, which knows the characters of its tokens.
-    """
-
-    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        self.tokenizer: Any = tokenizer
-        self.opens_V = torch.tensor([*(_opens(piece) for piece in _pieces(tokenizer)), False])
-
-    def spell(self, words: Iterable[str]) -> dict[str, Spelling]:
-        """The spellings of each word, in its own casing."""
-        distinct = sorted({word.strip() for word in words} - {""})
-        if not distinct:
-            return {}
-        spaced = self.tokens([f"a {word}" for word in distinct])
-        bare = self.tokens([f"({word}" for word in distinct])
-        return {
-            word: Spelling(_after_first(*with_space), _after_first(*without))
-            for word, with_space, without in zip(distinct, spaced, bare, strict=True)
-        }
-
-    def tokens(self, texts: Sequence[str]) -> list[Offsets]:
-        """Token ids of each text with the characters of each; unknown tokens are -1."""
-        encoded = self.tokenizer(list(texts), add_special_tokens=False, return_offsets_mapping=True)
-        unknown = self.tokenizer.unk_token_id
-        ids = [[-1 if token == unknown else token for token in row] for row in encoded["input_ids"]]
-        return list(zip(ids, encoded["offset_mapping"], strict=True))
-
-    def spell_casings(self, words: Iterable[str]) -> dict[str, Spelling]:
-        """The spellings of each word in all casings, by the cased word."""
-        return self.spell(cased for word in words for cased in casings(word))
-
-    def doubles(self, sequence: Spelled, known: Collection[Spelled]) -> bool:
-        """A lone space, then a sequence that counts after a space anyway: the two would add up."""
-        return len(sequence) > 1 and sequence[1:] in known and bool(self.opens_V[sequence[0]])
-
-    def biases(
-        self, words: Mapping[str, float], spellings: Mapping[str, Spelling], exempt: Collection[Spelled] = ()
-    ) -> Table:
-        """What to add to the tokens that complete these words in any casing."""
-        found = Table({}, {})
-        for word, bias in words.items():
-            bare_counts = found.anywhere if UNSPACED.search(word) else found.opened
-            for spaced, bare in (spellings[cased] for cased in casings(word)):
-                if bare and bare not in exempt:
-                    bare_counts[bare] = bias
-                if spaced and spaced not in exempt and not self.doubles(spaced, {bare}):
-                    found.anywhere[spaced] = bias
-        return found
-
-
-def _opens(piece: str) -> bool:
-    """A word can begin after this token: it is white space, a sign or a special token, no part of a character."""
-    return not piece or not (piece[-1] == "\ufffd" or WORD.match(piece[-1]))
-
-
-def _after_first(ids: Sequence[int], offsets: Sequence[tuple[int, int]]) -> Spelled:
-    """The tokens that begin after the first character; none where one goes across, or is unknown."""
-    kept = tuple(token for token, (begin, _) in zip(ids, offsets, strict=True) if begin >= 1)
-    is_torn = any(begin < 1 < end for begin, end in offsets)
-    return () if is_torn or -1 in kept else kept
-
-
-def casings(word: str) -> set[str]:
-    """As it is, lower, First word, Each Word, UPPER."""
-    return {word, word.lower(), word.capitalize(), word.title(), word.upper()}
 
 
 def _trie(tables: Iterable[Table]) -> Trie:
@@ -464,13 +235,9 @@ def vocabulary_toxicity(tokenizer: PreTrainedTokenizerBase, score: Score) -> np.
     """float32 `[V]`, 0..1: each token's toxicity as a text of its own, by a linear model or a lexicon; special tokens
     have none.
     """
-    toxicity_V = np.asarray(score([piece.strip() for piece in _pieces(tokenizer)]), np.float32)
+    toxicity_V = np.asarray(score([piece.strip() for piece in pieces(tokenizer)]), np.float32)
     toxicity_V[tokenizer.all_special_ids] = 0
     return toxicity_V
-
-
-def _pieces(tokenizer: Any) -> list[str]:
-    return tokenizer.batch_decode([[token] for token in range(len(tokenizer))])
 
 
 class Rescoring:

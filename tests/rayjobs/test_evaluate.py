@@ -175,3 +175,10 @@ def test_no_rewriter_is_an_error(place: Path, tmp_path: Path, capsys: pytest.Cap
 def test_a_rewriter_is_called_after_its_run() -> None:
     paths = ("/runs/a", "/runs/a/", "/runs/a/artifact", "s3://bucket/runs/a/artifact", "runs/../a")
     assert [name_of(path) for path in paths] == ["a"] * 5
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(300)
+def test_a_task_on_ray_finds_what_one_process_finds(done: Path, place: Path, own_ray: None) -> None:
+    main(place, **{"scaling.num-workers": "1", "run.name": "on-ray"})
+    assert summary(place / "runs" / "on-ray") == summary(done)

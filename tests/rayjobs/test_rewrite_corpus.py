@@ -19,10 +19,10 @@ from detox.rewriter.rerank import Rewrite
 from rayjobs import cli
 from rayjobs.ray_glue.corpus_job import named
 from rayjobs.rewrite_corpus import JOB, RECIPES, REWRITING, RewriteCorpusConfig, run
-from tests.rewriter.artifacts import PLONKER, THANKS, TOXIC, write_rewriter
+from tests.rewriter.artifacts import RUDE, THANKS, TOXIC, write_rewriter
 from tests.rewriter.chat_server import Asked, Reply, chat_server, completion
 
-TEXTS = [THANKS, PLONKER, None, "", f"{PLONKER} {THANKS}", PLONKER, "Shut up, you clown."]
+TEXTS = [THANKS, RUDE, None, "", f"{RUDE} {THANKS}", RUDE, "Shut up, you clown."]
 LANGS = ["en", None, "en", "en", "en", "EN", "en"]
 ADDED = ["rewritten", "how", "toxicity_before", "toxicity_after", "similarity"]
 SAMPLED = GenerationSettings(mode="sample", candidates=2, max_new_tokens=20, temperature=6.0)
@@ -106,14 +106,14 @@ def test_where_shards_are_cut_does_not_matter(place: Path, model: Path) -> None:
 def test_formats(place: Path, model: Path, ending: str) -> None:
     """csv in, the format out, and back; without a language column languages are detected."""
     with (place / "in.csv").open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([["id", "toxic"], ["07", PLONKER], ["08", THANKS], ["09", 'a "quoted", text']])
+        csv.writer(file).writerows([["id", "toxic"], ["07", RUDE], ["08", THANKS], ["09", 'a "quoted", text']])
     plain = {"lang-column": "", "model": str(model)}
     main(place, **plain | {"input": str(place / "in.csv")}, output=f"out.{ending}")
     main(place, **plain | {"input": str(place / f"out.{ending}"), "text-column": "rewritten"}, output="back.jsonl.gz")
     with gzip.open(place / "back.jsonl.gz", "rt", encoding="utf-8") as file:
         rows = [json.loads(line) for line in file]
     assert [row["id"] for row in rows] == ["07", "08", "09"]
-    assert [row["toxic"] for row in rows][:2] == [PLONKER, THANKS]
+    assert [row["toxic"] for row in rows][:2] == [RUDE, THANKS]
     assert rows[1]["rewritten"] == rows[1]["rewrite_rewritten"] == THANKS
     assert 0 < float(rows[1]["toxicity_before"]) < 0.15
 

@@ -17,9 +17,9 @@ TOXIC, NEUTRAL, LANGS = ([str(pair[key]) for pair in PAIRS] for key in ("toxic",
 MAX_SOURCE_TOKENS = 40
 SHORT = GenerationSettings(max_new_tokens=40)
 
-PLONKER = "Who moved my lineup to the archive, you plonker?"
-UNPLONKED = "Who moved my lineup to the archive, you?"
-"""What is left when the word is cut out that the pairs know as toxic."""
+RUDE = "Who moved my lineup to the archive, you plonker?"
+CIVIL = "Who moved my lineup to the archive,?"
+"""What is left when the words are cut out that the pairs know as toxic."""
 THANKS = "Thanks for the note about the new goalkeeper."
 
 

@@ -15,24 +15,13 @@ from transformers import LogitsProcessorList, SequenceBiasLogitsProcessor
 
 from detox.classifier.lexicon import LexiconScorer
 from detox.models import tiny
-from detox.rewriter.decoding import (
-    Control,
-    CopyPenalty,
-    LexiconBias,
-    Source,
-    Speller,
-    Steering,
-    Step,
-    SubstituteBias,
-    Trie,
-    TrieBias,
-    as_logits_processor,
-    casings,
-    vocabulary_toxicity,
-)
+from detox.rewriter.control import Control, Source, Step, as_logits_processor
+from detox.rewriter.decoding import CopyPenalty, LexiconBias, Steering, SubstituteBias, vocabulary_toxicity
 from detox.rewriter.generation import generate
 from detox.rewriter.generation_settings import DecodingSettings, GenerationSettings
 from detox.rewriter.lexicon import Entries, Lexicon
+from detox.rewriter.spelling import Speller, casings
+from detox.rewriter.trie import Trie, TrieBias
 from tests.rewriter.test_generation import lively, until_eos
 
 TEXTS = [

@@ -16,7 +16,7 @@ from detox.rewriter.face import Rewriter
 from detox.rewriter.generation_settings import GenerationSettings, RerankSettings
 from detox.rewriter.remote import RemoteError
 from detox.rewriter.remote_settings import RemoteLimits, RemoteSettings
-from tests.rewriter.artifacts import MAX_SOURCE_TOKENS, PLONKER, THANKS, TOXIC, UNPLONKED, write_rewriter
+from tests.rewriter.artifacts import MAX_SOURCE_TOKENS, RUDE, THANKS, TOXIC, CIVIL, write_rewriter
 from tests.rewriter.chat_server import Asked, Reply, chat_server, completion
 
 
@@ -77,13 +77,13 @@ def _helpers(rewriter: Rewriter) -> object:
 
 
 def test_order_and_count(rewriter: Rewriter) -> None:
-    texts = [PLONKER, THANKS, "", PLONKER, THANKS]
+    texts = [RUDE, THANKS, "", RUDE, THANKS]
     found = rewriter.rewrite(texts, "en")
     assert [row.how for row in found] == ["edited", *["already neutral"] * 2, "edited", "already neutral"]
-    assert [row.text for row in found] == [UNPLONKED, THANKS, "", UNPLONKED, THANKS]
+    assert [row.text for row in found] == [CIVIL, THANKS, "", CIVIL, THANKS]
     assert 1 > found[0].toxicity_before > found[0].toxicity_after > 0.5 > found[1].toxicity_after > 0
     assert found[1].similarity == 1
-    assert rewriter.rewrite(PLONKER, "en") == found[:1]
+    assert rewriter.rewrite(RUDE, "en") == found[:1]
     assert rewriter.rewrite([]) == []
 
 
@@ -95,7 +95,7 @@ def test_chunks_do_not_show(rewriter: Rewriter, monkeypatch: pytest.MonkeyPatch)
 
 def test_what_is_drawn_depends_on_the_text_alone(tmp_path: Path) -> None:
     """Not on its place, its neighbours, or how often it stands there."""
-    sampling = GenerationSettings(mode="sample", candidates=3, max_new_tokens=8, temperature=1.5)
+    sampling = GenerationSettings(mode="sample", candidates=3, max_new_tokens=8, temperature=6.0)
     rewriter = Rewriter.load(str(write_rewriter(tmp_path / "run", generation=sampling)))
     texts, langs = TOXIC[:6], ["en"] * 6
     found = rewriter.candidates(texts, langs)
@@ -121,7 +121,7 @@ def test_a_neutral_text_comes_back_as_it_was_given(rewriter: Rewriter) -> None:
 
 
 def test_white_space_around_a_rewrite_stays(rewriter: Rewriter) -> None:
-    assert rewriter.rewrite(f"\n {PLONKER}\n", "en")[0].text == f"\n {UNPLONKED}\n"
+    assert rewriter.rewrite(f"\n {RUDE}\n", "en")[0].text == f"\n {CIVIL}\n"
 
 
 def test_every_source_is_rewritten_where_the_settings_say_so(tmp_path: Path) -> None:
@@ -140,8 +140,8 @@ def test_languages_and_scripts_that_nobody_learned(tmp_path: Path, architecture:
 
 def test_each_text_has_its_language(rewriter: Rewriter) -> None:
     """Where none is said, it is detected; case and white space do not matter."""
-    expected = rewriter.rewrite([PLONKER] * 3, "en")
-    assert rewriter.rewrite([PLONKER] * 3, ["en", None, " EN"]) == expected
+    expected = rewriter.rewrite([RUDE] * 3, "en")
+    assert rewriter.rewrite([RUDE] * 3, ["en", None, " EN"]) == expected
     with pytest.raises(ValueError, match="one language for each text, were 1 for 2"):
         rewriter.rewrite(["a", "b"], ["en"])
 
@@ -149,10 +149,10 @@ def test_each_text_has_its_language(rewriter: Rewriter) -> None:
 def test_a_candidate_that_was_cut_off_counts_for_nothing(tmp_path: Path) -> None:
     """Two tokens are no whole text: the edit stands in, while `candidates` shows what the model wrote."""
     short = Rewriter.load(str(write_rewriter(tmp_path / "run", generation=GenerationSettings(max_new_tokens=2))))
-    ((written,),) = short.candidates([PLONKER], ["en"])
+    ((written,),) = short.candidates([RUDE], ["en"])
     assert written
-    assert short._backend.candidates([PLONKER], ["en"]) == [("",)]
-    assert short.rewrite(PLONKER, "en")[0][:2] == (UNPLONKED, "edited")
+    assert short._backend.candidates([RUDE], ["en"]) == [("",)]
+    assert short.rewrite(RUDE, "en")[0][:2] == (CIVIL, "edited")
 
 
 # Long texts
@@ -160,11 +160,11 @@ def test_a_candidate_that_was_cut_off_counts_for_nothing(tmp_path: Path) -> None
 
 def test_only_the_toxic_sentences_of_a_long_text_change(rewriter: Rewriter) -> None:
     """The model reads 40 tokens; the neutral sentences come back to the letter, with what stands between them."""
-    text = f"  {THANKS}  Thanks &amp; bye!\n\n{PLONKER}\n{THANKS} {PLONKER}\t{THANKS}\n"
+    text = f"  {THANKS}  Thanks &amp; bye!\n\n{RUDE}\n{THANKS} {RUDE}\t{THANKS}\n"
     (found,) = rewriter.rewrite(text, "en")
-    assert found.text == text.replace(PLONKER, UNPLONKED)
+    assert found.text == text.replace(RUDE, CIVIL)
     assert found.how == "edited"
-    (alone,) = rewriter.rewrite(PLONKER, "en")
+    (alone,) = rewriter.rewrite(RUDE, "en")
     assert found.toxicity_before == alone.toxicity_before
     assert 0.8 < found.similarity < 1
 
@@ -214,10 +214,10 @@ def test_a_remote_backend_is_reranked_like_the_model(run: Path) -> None:
         return completion("Who moved it to the archive?" if "archive" in asked.content else asked.content)
 
     with chat_server(reply) as server:
-        texts = [THANKS, PLONKER, "", "You plonker, read page 12.", PLONKER]
+        texts = [THANKS, RUDE, "", "You plonker, read page 12.", RUDE]
         found = asking(run, server.base_url).rewrite(texts, "en")
         contents = [asked.content for asked in server.asked]
-    assert sorted(contents) == sorted([PLONKER, "You plonker, read page 12."])
+    assert sorted(contents) == sorted([RUDE, "You plonker, read page 12."])
     assert [row.how for row in found] == ["already neutral", "model", "already neutral", "edited", "model"]
     assert found[1].text == "Who moved it to the archive?"
     assert "plonker" not in found[3].text
@@ -227,10 +227,10 @@ def test_a_remote_failure_is_an_error_that_names_the_text(run: Path, monkeypatch
     """The fifth text, in the second chunk, behind a neutral one and in its second sentence."""
     monkeypatch.setattr("detox.rewriter.face.CHUNK", 3)
     sentence = "You plonker, read page 12."
-    texts = [PLONKER, THANKS, PLONKER, THANKS, f"{PLONKER} {sentence}"]
+    texts = [RUDE, THANKS, RUDE, THANKS, f"{RUDE} {sentence}"]
 
     def reply(asked: Asked) -> Reply:
-        return Reply(500) if asked.content == sentence else completion(UNPLONKED)
+        return Reply(500) if asked.content == sentence else completion(CIVIL)
 
     with chat_server(reply) as server, pytest.raises(RemoteError, match="text 4 was not rewritten") as raised:
         asking(run, server.base_url, max_source_chars=50).rewrite(texts, "en")
@@ -244,10 +244,10 @@ class Polite:
         return [False] * len(texts)
 
     def candidates(self, texts: Sequence[str], langs: Sequence[str]) -> list[tuple[str, ...]]:
-        return [(UNPLONKED,) for _ in texts]
+        return [(CIVIL,) for _ in texts]
 
 
 def test_any_backend_will_do(rewriter: Rewriter) -> None:
     polite = Rewriter(Polite(), rewriter._model, rewriter.settings, _helpers(rewriter))
-    assert polite.rewrite(PLONKER, "en")[0][:2] == (UNPLONKED, "model")
-    assert polite.candidates(["a"], ["en"]) == [(UNPLONKED,)]
+    assert polite.rewrite(RUDE, "en")[0][:2] == (CIVIL, "model")
+    assert polite.candidates(["a"], ["en"]) == [(CIVIL,)]

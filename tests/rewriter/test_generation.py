@@ -15,9 +15,11 @@ from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWa
 
 from detox.models import tiny
 from detox.models.copying import CopyT5Config, CopyT5ForConditionalGeneration
-from detox.rewriter.decoding import Control, Step
-from detox.rewriter.generation import Candidate, generate, sample, uniforms
+from detox.rewriter.control import Control, Step
+from detox.rewriter.decoder import Candidate
+from detox.rewriter.generation import generate
 from detox.rewriter.generation_settings import GenerationSettings
+from detox.rewriter.sampling import sample, uniforms
 
 GREEDY = GenerationSettings(max_new_tokens=20, batch_tokens=512)
 SAMPLE = GenerationSettings(mode="sample", candidates=3, max_new_tokens=20, top_k=20, top_p=0.9, batch_tokens=512)

@@ -1,0 +1,200 @@
+"""What each part of a rewriter's training and decoding buys, at the demo's scale: one change at a time, several seeds.
+
+`python -m benchmarks.ablation [--seeds 1 2 3] [--storage DIR] [--processes 2]` trains, for each seed, S2's baseline
+(all pairs uncleaned in a short single stage), the same for as many optimizer steps as the curriculum takes, then with
+cleaning, then with stages (the recipe `demo`), then with another loss in the last stage; decodes the curriculum's model
+in all variants; and judges everything on texts that none of them has seen, by classifiers that none of them was trained
+with. All of a seed begin with the same copying habit, and share through the stage store what they have in common.
+
+The last lines give the curriculum's share of copies, greedy, against that of the single stage of as many steps.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from statistics import mean
+from typing import Any, NamedTuple
+
+from benchmarks.lines import print_line
+from detox.rewriter.loss_settings import LossSettings
+from detox.rewriter.settings import StageSettings, TrainRewriterConfig
+from detox.runs.config import override
+from rayjobs.train_rewriter import DEMO_HABIT, demo, demo_baseline
+
+FIGURES = ("copy", "toxic_copy", "j_2024", "sta", "similarity", "chrf", "exact_match")
+SHORT, SAME_STEPS, CURRICULUM = "baseline, short", "baseline, as many steps", "curriculum"
+LOSSES = {
+    "unlikelihood": LossSettings(unlikelihood=0.5),
+    "contrast": LossSettings(contrast=0.5),
+    "odds ratio": LossSettings(odds_ratio=0.2),
+    "DPO": LossSettings(cross_entropy=0.5, dpo=1.0),
+}
+"""Of the curriculum's last stage."""
+TEST_SEED, TEST_ROWS = 7, 1600
+"""Of the pairs that judge and test."""
+
+
+class Spoken(NamedTuple):
+    """A system's figures for one seed, means over the test texts."""
+
+    seed: int
+    system: str
+    steps: int
+    """Optimizer steps after the habit."""
+    figures: dict[str, float]
+
+
+def main(arguments: list[str] | None = None) -> None:
+    options = _parser().parse_args(arguments)
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(options.processes, mp_context=spawn) as pool:
+        waiting = [pool.submit(one_seed, seed, options.storage, options.rows) for seed in options.seeds]
+        found = [spoken for future in waiting for spoken in future.result()]
+    print(table(found))
+    _headline(found)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.ablation", description=__doc__)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--storage", default="runs/ablation", help="folder of the runs; finished ones are taken as is")
+    parser.add_argument("--processes", type=int, default=2, help="seeds at a time, a thread each")
+    parser.add_argument("--rows", type=int, default=0, help="training pairs; 0: the recipe's")
+    return parser
+
+
+def one_seed(seed: int, storage: str, rows: int = 0) -> list[Spoken]:
+    """Train and judge all systems of one seed."""
+    import torch
+
+    from detox.data.pairs.prepared import cases
+    from detox.evaluation.judges import offline_judges
+    from detox.rewriter.artifact import Helpers
+    from detox.rewriter.comparison import VARIANTS, Outputs, baselines, judged, judged_systems
+    from detox.rewriter.face import Rewriter
+    from detox.rewriter.lexicon import Lexicon
+
+    torch.set_num_threads(1)
+    trained, steps = _train(seed, storage, rows)
+    pairs = unseen(Path(storage) / "test-pairs", trained[CURRICULUM].data.limit)
+    wanted, judge_rows = cases(pairs.part("test")), pairs.part("judge")
+    judges = offline_judges(judge_rows)
+    lexicon = Lexicon.fit((row.lang, row.toxic, row.neutral) for row in judge_rows)
+
+    rewriters = {name: Rewriter.load(str(_place(config))) for name, config in trained.items()}
+    helpers = Helpers.load(_place(trained[CURRICULUM]) / "artifact")
+    systems = baselines(wanted, judges, lexicon, helpers.lexicon)
+    people = Outputs([case.references[0] for case in wanted], ["reference"] * len(wanted))
+    systems.append(judged("reference", people, wanted, judges, lexicon))
+    for name, rewriter in rewriters.items():
+        variants = VARIANTS if name == CURRICULUM else VARIANTS[:1]
+        systems += judged_systems(rewriter, wanted, judges, lexicon, variants, name)
+    found = []
+    for system in systems:
+        name = system.name.removesuffix("/greedy")
+        figures = {figure: system.judged.mean(figure) for figure in FIGURES}
+        found.append(Spoken(seed, name, steps.get(name.partition("/")[0], 0), figures))
+        print(json.dumps({"benchmark": "ablation", **found[-1]._asdict()}), flush=True)
+    return found
+
+
+def _train(seed: int, storage: str, rows: int) -> tuple[dict[str, TrainRewriterConfig], dict[str, int]]:
+    """Every system's config, trained, and its optimizer steps after the habit."""
+    from rayjobs.train_rewriter import run
+
+    common: dict[str, Any] = {
+        "scaling.num_workers": 0,
+        "run.storage": storage,
+        "run.seed": seed,
+        "evaluation.variants": ("greedy",),
+        "evaluation.test_texts": 50,
+        "evaluation.stage_texts": 50,
+    } | ({"data.limit": rows} if rows else {})
+    trained: dict[str, TrainRewriterConfig] = {}
+    steps: dict[str, int] = {}
+
+    def train(name: str, config: TrainRewriterConfig, **changes: Any) -> dict[str, float]:
+        """The figures of the last stage."""
+        run_name = f"{name.replace(', ', '-').replace(' ', '-')}-s{seed}"
+        trained[name] = override(config, common | {"run.name": run_name} | changes)
+        run(trained[name], name)
+        stages: list[dict[str, float]] = json.loads((_place(trained[name]) / "stages.json").read_text())["figures"]
+        steps[name] = int(sum(stage["steps"] for stage in stages[1:]))
+        return stages[-1]
+
+    *earlier, last = demo().curriculum.stages
+    cleaned = train(CURRICULUM, demo())
+    uncleaned = train(SHORT, demo_baseline())
+    train("curriculum, uncleaned", demo(), **{"data.cleaning.enabled": False})
+    for name, base, pairs in (
+        (SAME_STEPS, demo_baseline(), uncleaned["pairs"]),
+        ("cleaned, as many steps", demo(), cleaned["pairs"]),
+    ):
+        epochs = steps[CURRICULUM] * base.batch.size / pairs
+        single = StageSettings(stage="full", epochs=epochs, lr=last.lr)
+        train(name, base, **{"curriculum.stages": (DEMO_HABIT, single)})
+    for name, loss in LOSSES.items():
+        otherwise = last.model_copy(update={"loss": loss})
+        train(f"{CURRICULUM}, {name}", demo(), **{"curriculum.stages": (*earlier, otherwise)})
+    return trained, steps
+
+
+def _place(config: TrainRewriterConfig) -> Path:
+    return Path(config.run.storage) / config.run.name
+
+
+def unseen(folder: Path, rows: int) -> Any:
+    """Prepared pairs of which no source is among the recipe's: half to judge with, half to be tested on."""
+    from filelock import FileLock
+
+    from detox.data.pairs.prepare import prepare_pairs
+    from detox.data.pairs.prepared import FACTS, PreparedPairs
+    from detox.data.pairs.settings import PairSettings
+    from detox.data.synthetic_pairs import generate_pairs
+
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.lock"):
+        if (folder / FACTS).exists():
+            return PreparedPairs.open(folder)
+        seen = {pair["toxic"] for pair in generate_pairs(rows)}
+        fresh = [pair for pair in generate_pairs(TEST_ROWS, TEST_SEED) if pair["toxic"] not in seen]
+        file = folder.with_suffix(".jsonl")
+        file.write_text("\n".join(json.dumps(pair) for pair in fresh), encoding="utf-8")
+        settings = override(PairSettings(source=(str(file),), judge_share=0.9), {"split.ratios": (0.5, 0.0, 0.5)})
+        return prepare_pairs(settings, folder, TEST_SEED)
+
+
+def table(found: Sequence[Spoken]) -> str:
+    """Means over the seeds, with the least and the most of the copies, as markdown."""
+    rows = [f"| system | steps | {' | '.join(FIGURES)} | copy, each seed |", f"|---|{'---:|' * (len(FIGURES) + 1)}---|"]
+    for system in dict.fromkeys(spoken.system for spoken in found):
+        mine = [spoken for spoken in found if spoken.system == system]
+        figures = [mean(spoken.figures[figure] for spoken in mine) for figure in FIGURES]
+        each = " ".join(f"{spoken.figures['copy']:.3f}" for spoken in mine)
+        steps = mean(spoken.steps for spoken in mine)
+        rows.append(f"| {system} | {steps:.0f} | {' | '.join(f'{figure:.3f}' for figure in figures)} | {each} |")
+    return "\n".join(rows)
+
+
+def _headline(found: Sequence[Spoken]) -> None:
+    def of(system: str, figure: str) -> list[float]:
+        return [spoken.figures[figure] for spoken in found if spoken.system == system]
+
+    for figure, better in (("j_2024", "higher"), ("copy", "lower")):
+        print_line(
+            "ablation",
+            f"{figure}, curriculum against baseline",
+            of(CURRICULUM, figure),
+            of(SAME_STEPS, figure),
+            better,
+            "1",
+        )
+
+
+if __name__ == "__main__":
+    main()

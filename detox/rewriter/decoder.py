@@ -1,0 +1,117 @@
+"""The decoder of one batch with its cache: what greedy decoding, sampling and beam search have in common.
+
+Shapes: B rows of a batch, R live hypotheses, t tokens so far with the decoder's start token, T source tokens, V
+vocabulary.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from detox.classifier.batching import pad_rows
+from detox.rewriter.control import Control, Step
+
+PREFIX = "decoder_prefix_ids"
+"""What a model whose `forward` has it is given beside the last token: all tokens so far (`detox.models.copying`)."""
+
+NAN = "the model's scores are NaN: its weights are broken, or in float16, which is too narrow for T5: use bfloat16"
+
+
+class Candidate(NamedTuple):
+    """A generated text."""
+
+    tokens: list[int]
+    """As the model chose them, without the start token and EOS."""
+    logprob: float
+    """Sum of the model's own log-probabilities of the tokens, EOS included where there is one: no temperature, no
+    control, as teacher forcing would give it."""
+    finished: bool
+    """It ended with EOS, not at the length limit."""
+
+
+class Ids(NamedTuple):
+    start: int
+    pad: int
+    eos_E: Tensor
+
+
+class Batch(NamedTuple):
+    """What the decoding of one batch needs beside the settings."""
+
+    rows: np.ndarray
+    """Numbers of the input rows `[B]`."""
+    limits_B: Tensor
+    """Most tokens of a candidate."""
+    ids: Ids
+    controls: Sequence[Control]
+
+
+class Decoder:
+    """The decoder of one batch with its cache, the encoder's outputs and their mask; row r of each is hypothesis r."""
+
+    def __init__(self, model: Any, rows: Sequence[np.ndarray], ids: Ids) -> None:
+        padded = pad_rows(rows, ids.pad)
+        self._model = model
+        self._mask_RT = padded["attention_mask"].to(model.device)
+        self._encoded = model.get_encoder()(
+            input_ids=padded["input_ids"].to(model.device), attention_mask=self._mask_RT, return_dict=True
+        )
+        self._cache: Any = None
+        plain = model.get_base_model() if hasattr(model, "get_base_model") else model  # without adapters
+        self._reads_prefix = PREFIX in inspect.signature(plain.forward).parameters
+
+    def logits(self, prefixes_Rt: Tensor) -> Tensor:
+        """float32 `[R, V]` of what follows; all but the last token of each hypothesis is in the cache already."""
+        output = self._model(
+            attention_mask=self._mask_RT,
+            encoder_outputs=self._encoded,
+            decoder_input_ids=prefixes_Rt[:, -1:],
+            **({PREFIX: prefixes_Rt} if self._reads_prefix else {}),
+            past_key_values=self._cache,
+            use_cache=True,
+            return_dict=True,
+        )
+        self._cache = output.past_key_values
+        return output.logits[:, -1].float()
+
+    def first_logits(self, ids: Ids, copies: int) -> Tensor:
+        """Those of the start token, computed once a row and copied, as the cache is."""
+        device, rows = self._mask_RT.device, len(self._mask_RT)
+        logits_BV = self.logits(torch.full((rows, 1), ids.start, device=device))
+        if copies == 1:
+            return logits_BV
+        spread_R = torch.arange(rows, device=device).repeat_interleave(copies)
+        self.select(spread_R)
+        return logits_BV[spread_R]
+
+    def select(self, indices_R: Tensor) -> None:
+        """Go on with these hypotheses: drops, reorders and copies."""
+        # takes any number of rows, as `batch_select_indices` does, in a quarter of its time
+        self._cache.reorder_cache(indices_R)
+        self._mask_RT = self._mask_RT.index_select(0, indices_R)
+        for name, value in self._encoded.items():
+            if isinstance(value, Tensor):
+                self._encoded[name] = value.index_select(0, indices_R)
+
+
+def controlled(batch: Batch, prefixes_Rt: Tensor, rows_R: Tensor, scores_RV: Tensor) -> Tensor:
+    """What the controls make of the scores; they may write into the copy that they get."""
+    if not batch.controls:
+        return scores_RV
+    step, scores_RV = Step(prefixes_Rt, rows_R), scores_RV.clone()
+    for control in batch.controls:
+        scores_RV = control(step, scores_RV)
+    return scores_RV
+
+
+def candidate(tokens: list[int], logprob: float, ended: bool) -> Candidate:
+    if math.isnan(logprob):
+        raise ValueError(NAN)
+    return Candidate(tokens[:-1] if ended else tokens, logprob, ended)
