@@ -11,7 +11,7 @@ import pytest
 
 from detox import cli
 from detox.rewriter.face import Rewriter
-from tests.rewriter.artifacts import RUDE, THANKS, CIVIL, write_rewriter
+from tests.rewriter.artifacts import CIVIL, RUDE, THANKS, write_rewriter
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from detox.rewriter.face import Rewriter
 from detox.rewriter.generation_settings import GenerationSettings, RerankSettings
 from detox.rewriter.remote import RemoteError
 from detox.rewriter.remote_settings import RemoteLimits, RemoteSettings
-from tests.rewriter.artifacts import MAX_SOURCE_TOKENS, RUDE, THANKS, TOXIC, CIVIL, write_rewriter
+from tests.rewriter.artifacts import CIVIL, MAX_SOURCE_TOKENS, RUDE, THANKS, TOXIC, write_rewriter
 from tests.rewriter.chat_server import Asked, Reply, chat_server, completion
 
 
