@@ -36,12 +36,20 @@ from detox.rewriter.evaluation import PRIMARY
 from detox.rewriter.face import Rewriter
 from detox.rewriter.lexicon import Lexicon
 from detox.rewriter.overlap import overlap_notice
+from detox.rewriter.pieces import in_its_space, pieces
 from detox.rewriter.reference_loss import reference_loss
+from detox.rewriter.remote import RemoteError, RemoteRewriter
+from detox.rewriter.remote import check as check_remote
 from detox.rewriter.report import comparison_report, synthetic_notices
 from detox.runs.config import digest
 from detox.runs.environment import with_worker
 from detox.runs.rundir import RunDirectory
 from detox.runs.storage import Storage
+
+REMOTE = "remote"
+"""The system of an endpoint's answers."""
+REMOTE_CHUNK = 64
+"""Cases whose answers are kept together."""
 
 
 def check_config(config: EvaluateRewritersConfig) -> None:
@@ -52,6 +60,9 @@ def check_config(config: EvaluateRewritersConfig) -> None:
             there will not be.
     """
     systems = [system_name(name, variant) for name in named_rewriters(config) for variant in config.variants]
+    if config.remote.base_url:
+        check_remote(config.remote)
+        systems.append(REMOTE)
     if config.primary and config.primary not in systems:
         raise ValueError(f"there is no system {config.primary!r}: --primary is one of {', '.join(systems)}")
     if config.all_rows_are_test and not config.learn_from.source:
@@ -65,11 +76,11 @@ def named_rewriters(config: EvaluateRewritersConfig) -> dict[str, str]:
     """Name in the report of each rewriter, and where it is.
 
     Raises:
-        ValueError: none is given, one is not there, or two have one name.
+        ValueError: none is given and no endpoint either, one is not there, or two have one name.
     """
     from detox.rewriter.artifact import read_facts
 
-    if not config.rewriters:
+    if not config.rewriters and not config.remote.base_url:
         raise ValueError("no rewriter is given: name run directories of train_rewriter with --rewriters")
     found: dict[str, str] = {}
     for rewriter in config.rewriters:
@@ -115,6 +126,8 @@ def compare(config: EvaluateRewritersConfig, recipe: str, run_uri: str, tested_u
         lexicon = Lexicon.fit(_columns(judge_rows or train))
         print(f"judging {len(wanted):,} texts in {', '.join(sorted({case.lang for case in wanted}))}", flush=True)
         systems = baselines(wanted, judges, lexicon, Lexicon.fit(_columns(train)))
+        if config.remote.base_url:
+            systems += judged_alike("", {REMOTE: remote_outputs(config, run, wanted)}, wanted, judges, lexicon)
         losses: dict[str, float] = {}
         for name, rewriter in names.items():
             made_by, losses[name] = outputs_of(config, run, rewriter, wanted)
@@ -198,6 +211,55 @@ def outputs_of(
     for variant in config.variants:
         made[variant] = Outputs(**found(variant, partial(rewritten, cases=wanted, variant=variant)))
     return made, found("loss", partial(reference_loss, cases=wanted))
+
+
+def remote_outputs(config: EvaluateRewritersConfig, run: RunDirectory, wanted: Sequence[Case]) -> Outputs:
+    """The first answer of an endpoint to each case, a long one sentence by sentence; neither reranked nor edited.
+
+    Answers are kept after every `REMOTE_CHUNK` cases, so that a run that goes on does not pay for them again.
+
+    Raises:
+        RemoteError: an endpoint that fails, whose budget is used up, or that gives no answer.
+    """
+    remote = RemoteRewriter(config.remote)
+    kept = run.storage.child("systems")
+    identity = config.remote.model_dump(mode="json", exclude={"limits"})
+
+    texts: list[str] = []
+    for begin in range(0, len(wanted), REMOTE_CHUNK):
+        part = wanted[begin : begin + REMOTE_CHUNK]
+        file = f"{digest({'remote': identity, 'cases': [[case.lang, case.source] for case in part]})[:16]}.json"
+        if not kept.exists(file):
+            try:
+                kept.write_text(file, json.dumps(answered(remote, part), ensure_ascii=False))
+            except RemoteError as error:
+                raise error.at(begin + error.position) from error
+        texts += json.loads(kept.read_text(file))
+    return Outputs(texts, [REMOTE] * len(texts))
+
+
+def answered(remote: RemoteRewriter, wanted: Sequence[Case]) -> list[str]:
+    """An endpoint's first answer to each case.
+
+    Raises:
+        RemoteError: its `position` is that of the case.
+    """
+    sources, langs = [case.source for case in wanted], [case.lang for case in wanted]
+
+    def cut(text: str, lang: str) -> list[str]:
+        return pieces(text, lambda parts: remote.too_long(parts, [lang] * len(parts)))
+
+    long = remote.too_long(sources, langs)
+    parts = [cut(*row) if is_long else [row[0]] for *row, is_long in zip(sources, langs, long, strict=True)]
+    owners = [at for at, mine in enumerate(parts) for piece in mine if piece.strip()]
+    asked = [piece for mine in parts for piece in mine if piece.strip()]
+    try:
+        answers = iter(remote.candidates(asked, [langs[at] for at in owners]))
+    except RemoteError as error:
+        raise error.at(owners[error.position]) from error
+    return [
+        "".join(in_its_space(piece, next(answers)[0]) if piece.strip() else piece for piece in mine) for mine in parts
+    ]
 
 
 def _local(uri: str, scratch: Path, number: int) -> Path:

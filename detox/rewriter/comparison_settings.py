@@ -7,6 +7,7 @@ from typing import Literal, get_args
 from pydantic import Field, model_validator
 
 from detox.data.pairs.settings import PairSettings
+from detox.rewriter.remote_settings import RemoteSettings
 from detox.runs.config import JobConfig, ScalingSettings
 
 Variant = Literal["greedy", "steered", "reranked", "full"]
@@ -18,11 +19,13 @@ class EvaluateRewritersConfig(JobConfig):
 
     rewriters: tuple[str, ...] = ()
     """Run directories of `train_rewriter`, or their artifacts; the verdict is about the last."""
+    remote: RemoteSettings = RemoteSettings()
+    """An endpoint whose answers, as they come, are a system of their own beside copy and delete: `remote`."""
     variants: tuple[Variant, ...] = VARIANTS
     """`greedy`: the model's likeliest text; `steered`: with the decoding controls; `reranked`: its candidates reranked,
     without the controls; `full`: all of it."""
     primary: str = ""
-    """System of the verdict, `<rewriter>/<variant>`; empty: the last rewriter in the last variant."""
+    """System of the verdict, `<rewriter>/<variant>` or `remote`; empty: the last rewriter in the last variant."""
     data: PairSettings = PairSettings()
     """What is tested on: the test part of these pairs. A folder of prepared pairs is one too."""
     all_rows_are_test: bool = False

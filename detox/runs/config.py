@@ -89,6 +89,7 @@ NOT_RESULT_AFFECTING: tuple[str, ...] = (
     "tracking",
     "scaling.max_failures",
     "scaling.min_workers",
+    "remote.limits",
     "workers",
 )
 """Settings that may differ between two runs of one name: they cannot change a figure."""

@@ -21,6 +21,7 @@ from detox.runs.config import override
 from rayjobs import cli
 from rayjobs.evaluate import JOB, RECIPES, pairs_to_test, run
 from tests.rewriter.artifacts import write_rewriter
+from tests.rewriter.chat_server import chat_server, completion
 
 
 @pytest.fixture(scope="module")
@@ -143,9 +144,35 @@ def test_a_test_file_is_taken_whole(done: Path, place: Path) -> None:
     assert not pairs_to_test(settings).cleaning.enabled
 
 
+def test_an_endpoint_is_a_baseline_and_is_paid_once(place: Path, tmp_path: Path, done: Path) -> None:
+    """Its answers stand beside copy and delete as they come. A budget that ends loses no chunk that was answered."""
+    shutil.copytree(place / "runs" / "stages", tmp_path / "stages")
+    with chat_server(lambda asked: completion(f"{asked.content} Please.")) as server:
+        settings = {
+            "rewriters": str(place / "models" / "baseline"),
+            "variants": "greedy",
+            "remote.base-url": server.base_url,
+            "remote.model": "m",
+            "remote.prompt": "{text}",
+            "remote.limits.retries": "0",
+        }
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(comparison_run, "REMOTE_CHUNK", 5)
+            with pytest.raises(SystemExit):
+                main(place, runs=tmp_path, **settings | {"remote.limits.most-requests": "7"})
+            main(place, runs=tmp_path, **settings)
+        rows = pq.read_table(tmp_path / "evaluate-rewriters-s42" / "outputs.parquet").to_pylist()
+        mine = [row for row in rows if row["system"] == "remote"]
+        assert len(server.asked) <= len(mine) + 2  # two answers of the chunk that was not answered whole
+    assert [row["output"] for row in mine] == [f"{row['source']} Please." for row in mine]
+    assert {row["how"] for row in mine} == {"remote"}
+    assert list(dict.fromkeys(row["system"] for row in rows)) == ["copy", "delete", "remote", "baseline/greedy"]
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
+        ({"remote.base-url": "localhost:1", "remote.model": "m"}, "remote.base_url must begin with http"),
         ({"rewriters": "{place}/models/gone"}, "there is no rewriter"),
         ({"rewriters": ["{place}/models/baseline", "{place}/models/baseline/artifact"]}, "names 'baseline' twice"),
         ({"variants": ["full", "full"]}, "each once"),
