@@ -7,8 +7,10 @@ with paired significance. The run directory holds `outputs.parquet` (a row a tex
 stopped.
 
 Figures by offline judges compare systems of one run, not with published ones; `--judges pan2025` takes the shared
-task's own models from the hub. `--remote.base-url` and `--remote.model` put the answers of an OpenAI-compatible endpoint
-beside them, as a baseline (S3 9.6). Copy has J 0.126 and delete 0.302 in PAN 2024, with its judges on its test.
+task's own models from the hub. Copy has J 0.126 and delete 0.302 in PAN 2024, with its judges on its test.
+
+`--remote.base-url` and `--remote.model` put the answers of an OpenAI-compatible endpoint beside the rewriters, as a
+baseline (S3 9.6).
 
     python -m rayjobs.evaluate rewriters --rewriters runs/baseline runs/curriculum \\
         --data.source multiparadetox_dev.parquet --run.storage runs
