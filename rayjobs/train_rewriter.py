@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from detox.classifier.settings import BatchSettings
-from detox.data.pairs.settings import PairSettings
+from detox.data.pairs.settings import PairCleaningSettings, PairSettings
 from detox.rewriter.generation_settings import (
     DecodingSettings,
     GenerationSettings,
@@ -157,7 +157,7 @@ def demo() -> TrainRewriterConfig:
     none of 150), hence the copy head (`detox.models.copying`).
     """
     return TrainRewriterConfig(
-        data=PairSettings(source=("synthetic_pairs",), limit=3000),
+        data=PairSettings(source=("synthetic_pairs",), limit=3500, cleaning=PairCleaningSettings(least_drop=0.1)),
         model=RewriterModelSettings(name="tiny/copy_t5", tiny_layers=2, max_source_tokens=80, max_target_tokens=80),
         curriculum=CurriculumSettings(
             stages=(

@@ -95,10 +95,10 @@ def _pair(rng: random.Random) -> tuple[str, str]:
 
 def _noise(toxic: str, neutral: str, rng: random.Random) -> tuple[str, str]:
     (kind,) = rng.choices(list(NOISE_WEIGHTS), list(NOISE_WEIGHTS.values()))
-    if kind == "neutral source":
-        return neutral, _reworded(neutral)
-    if kind == "toxic target":
-        return toxic, _reworded(toxic)
+    if kind in ("neutral source", "toxic target"):
+        same = neutral if kind == "neutral source" else toxic
+        # on either side, or the other word would tell the sides apart
+        return (same, _reworded(same)) if rng.random() < 0.5 else (_reworded(same), same)
     if kind == "other target":
         return toxic, _filled((rng.choice(CONTEXT),), rng)[0]
     return toxic, toxic

@@ -31,6 +31,7 @@ RULES: dict[str, str] = {
     "duplicate": "the same pair came before",
     "source_neutral": "the source is neutral already, says a classifier that did not see it",
     "target_toxic": "the rewrite is toxic still, says the same classifier",
+    "no_drop": "the rewrite is hardly less toxic than the source, says the same classifier",
     "unrelated": "the rewrite has little to do with the source",
     "length_ratio": "the rewrite is far shorter or longer than the source",
 }

@@ -1,6 +1,7 @@
 """S2 4.2: which pairs teach nothing, or the wrong thing. A refused pair names the first rule that it breaks.
 
-Rules of refusal: `too_long`, `identity`, `duplicate`, `source_neutral`, `target_toxic`, `unrelated`, `length_ratio`.
+Rules of refusal: `too_long`, `identity`, `duplicate`, `source_neutral`, `target_toxic`, `no_drop`, `unrelated`,
+`length_ratio`.
 """
 
 from __future__ import annotations
@@ -110,6 +111,8 @@ def _broken(pair: Pair, source: float, target: float, settings: PairCleaningSett
         yield "source_neutral", f"toxicity of the source {source:.2f}, below {settings.least_source_toxicity:g}"
     if target > settings.most_target_toxicity:
         yield "target_toxic", f"toxicity of the target {target:.2f}, above {settings.most_target_toxicity:g}"
+    if settings.least_drop and source - target < settings.least_drop:
+        yield "no_drop", f"toxicity falls by {source - target:.2f}, less than {settings.least_drop:g}"
     similarity = trigram_similarity(pair.toxic, pair.neutral)
     if similarity < settings.least_similarity:
         yield "unrelated", f"character similarity {similarity:.2f}, below {settings.least_similarity:g}"

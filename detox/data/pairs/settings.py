@@ -25,6 +25,8 @@ class PairCleaningSettings(Config):
     """A source that scores less is neutral already."""
     most_target_toxicity: float = Field(default=0.8, ge=0, le=1)
     """A target that scores more is toxic still."""
+    least_drop: float = Field(default=0.0, ge=0, le=1)
+    """A target that scores less than this below its source rewrote something else; 0: off."""
     least_similarity: float = Field(default=0.1, ge=0, le=1)
     """Similarity of the two sides (Dice, character trigrams) below which one is another text rather than a rewrite."""
     length_ratio: tuple[float, float] = (0.2, 2.0)

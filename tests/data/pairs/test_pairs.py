@@ -97,6 +97,15 @@ def test_each_rule_refuses_what_it_names(toxic: str, neutral: str, rule: str) ->
     assert cleaned.source_toxicity_P.tolist() == [1.0]
 
 
+def test_a_target_that_is_as_toxic_as_its_source_is_refused_where_asked() -> None:
+    pairs = [pair("you idiot of a man", "this man"), pair("this idiot is here", "an idiot is here", row=1)]
+    settings = PairCleaningSettings(most_target_toxicity=1.0)
+    assert not clean_pairs(pairs, settings, toxicity).rejects
+    (reject,) = clean_pairs(pairs, override(settings, {"least_drop": 0.05}), toxicity).rejects
+    assert (reject.row, reject.rule) == (1, "no_drop")
+    assert reject.reason == "toxicity falls by 0.00, less than 0.05"
+
+
 def test_a_pair_that_came_before_is_refused_once() -> None:
     same = [pair("the idiot is here", "the man is here", row=row) for row in range(3)]
     cleaned = clean_pairs(same, PairCleaningSettings(), toxicity)
