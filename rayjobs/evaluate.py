@@ -48,6 +48,7 @@ def run(config: EvaluateRewritersConfig, recipe: str) -> dict[str, Any]:
         the final figures, as `summary.json` holds them.
     """
     from detox.rewriter.comparison_run import check_config, compare
+    from detox.runs.progress import Listener
     from detox.runs.storage import Storage
     from rayjobs.ray_glue.data import pairs_stage
     from rayjobs.ray_glue.job import run_once
@@ -65,7 +66,8 @@ def run(config: EvaluateRewritersConfig, recipe: str) -> dict[str, Any]:
         tested = pairs_stage(pairs_to_test(config), seed, storage)
         learned = pairs_stage(config.learn_from, seed, storage) if config.learn_from.source else tested
         print(f"pairs: {tested.uri}", flush=True)
-        on_one_node(compare, config.scaling)(config, recipe, directory.uri, tested.uri, learned.uri)
+        with Listener(directory):
+            on_one_node(compare, config.scaling)(config, recipe, directory.uri, tested.uri, learned.uri)
 
     return run_once(config, JOB, recipe, work, {"report": "report.html", "outputs": "outputs.parquet"})
 

@@ -219,6 +219,7 @@ def run(config: TrainRewriterConfig, recipe: str) -> dict[str, Any]:
     """
     from detox.governance.manifest import ensure_key
     from detox.rewriter.finish import finish
+    from detox.runs.progress import Listener
     from detox.runs.storage import Storage
     from rayjobs.ray_glue.data import pairs_stage
     from rayjobs.ray_glue.job import run_once, sign_each
@@ -237,7 +238,9 @@ def run(config: TrainRewriterConfig, recipe: str) -> dict[str, Any]:
         if not directory.storage.exists(STAGES):
             train(config, directory, pairs)
         print("evaluating", flush=True)
-        sign_each(directory, on_one_node(finish, config.scaling)(config, recipe, directory.uri, pairs.uri))
+        with Listener(directory):
+            made = on_one_node(finish, config.scaling)(config, recipe, directory.uri, pairs.uri)
+        sign_each(directory, made)
 
     return run_once(config, JOB, recipe, work, {"report": "report.html", "artifact": "artifact"})
 

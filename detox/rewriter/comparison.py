@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -63,8 +63,8 @@ class System(NamedTuple):
 
 def judged_systems(
     rewriter: Rewriter, cases: Sequence[Case], judges: Judges, lexicon: Lexicon, variants: Sequence[str], name: str
-) -> list[System]:
-    """The cases rewritten and judged, once a variant.
+) -> Iterator[System]:
+    """The cases rewritten and judged, once a variant, each when it is asked for.
 
     Args:
         lexicon: of `detox.rewriter.evaluation.judge`: learned from the judge's pairs.
@@ -74,10 +74,8 @@ def judged_systems(
     Raises:
         ValueError: an unknown variant.
     """
-    return [
-        judged(system_name(name, variant), rewritten(rewriter, cases, variant), cases, judges, lexicon)
-        for variant in variants
-    ]
+    for variant in variants:
+        yield judged(system_name(name, variant), rewritten(rewriter, cases, variant), cases, judges, lexicon)
 
 
 def baselines(cases: Sequence[Case], judges: Judges, lexicon: Lexicon, helpers_lexicon: Lexicon) -> list[System]:
@@ -94,6 +92,11 @@ def baselines(cases: Sequence[Case], judges: Judges, lexicon: Lexicon, helpers_l
 def judged(name: str, made: Outputs, cases: Sequence[Case], judges: Judges, lexicon: Lexicon) -> System:
     """Outputs, from wherever they come, as a system."""
     return System(judge(name, made.texts, cases, judges, lexicon), list(made.how))
+
+
+def line_of(system: System) -> str:
+    """A system in a line of progress."""
+    return f"{system.name}: J {system.judged.mean(PRIMARY):.4f}, copies {system.judged.mean('copy'):.1%}"
 
 
 def system_name(name: str, variant: str) -> str:

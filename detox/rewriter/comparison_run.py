@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,22 +17,20 @@ from transformers.utils import logging
 
 from detox.classifier.report import run_facts
 from detox.data.pairs.prepared import PARTS, Case, PairRow, PreparedPairs, cases
-from detox.evaluation.judges import Judges
 from detox.governance.manifest import file_digests
 from detox.models.loading import local_folder
 from detox.rewriter.comparison import (
     Outputs,
-    System,
     baselines,
     judged,
     judges_named,
+    line_of,
     outputs_table,
     rewritten,
     summary_of,
     system_name,
 )
 from detox.rewriter.comparison_settings import EvaluateRewritersConfig
-from detox.rewriter.evaluation import PRIMARY
 from detox.rewriter.face import Rewriter
 from detox.rewriter.lexicon import Lexicon
 from detox.rewriter.overlap import overlap_notice
@@ -43,6 +41,7 @@ from detox.rewriter.remote import check as check_remote
 from detox.rewriter.report import comparison_report, synthetic_notices
 from detox.runs.config import digest
 from detox.runs.environment import with_worker
+from detox.runs.progress import say
 from detox.runs.rundir import RunDirectory
 from detox.runs.storage import Storage
 
@@ -124,14 +123,17 @@ def compare(config: EvaluateRewritersConfig, recipe: str, run_uri: str, tested_u
         train, judge_rows = learned.part("train"), learned.part("judge")
         judges = judges_named(config.judges, judge_rows, config.embed_english)
         lexicon = Lexicon.fit(_columns(judge_rows or train))
-        print(f"judging {len(wanted):,} texts in {', '.join(sorted({case.lang for case in wanted}))}", flush=True)
+        say(run, f"judging {len(wanted):,} texts in {', '.join(sorted({case.lang for case in wanted}))}")
         systems = baselines(wanted, judges, lexicon, Lexicon.fit(_columns(train)))
         if config.remote.base_url:
-            systems += judged_alike("", {REMOTE: remote_outputs(config, run, wanted)}, wanted, judges, lexicon)
+            systems.append(judged(REMOTE, remote_outputs(config, run, wanted), wanted, judges, lexicon))
+            say(run, line_of(systems[-1]))
         losses: dict[str, float] = {}
         for name, rewriter in names.items():
             made_by, losses[name] = outputs_of(config, run, rewriter, wanted)
-            systems += judged_alike(name, made_by, wanted, judges, lexicon)
+            for variant, outputs in made_by.items():
+                systems.append(judged(system_name(name, variant), outputs, wanted, judges, lexicon))
+                say(run, line_of(systems[-1]))
         held_out = not config.all_rows_are_test
         notices = [
             overlap_notice(name, rewriter, tested, wanted, held_out=held_out) for name, rewriter in names.items()
@@ -170,19 +172,6 @@ def tested_cases(config: EvaluateRewritersConfig, tested: PreparedPairs) -> list
     if not rows:
         raise ValueError("the pairs have no test part: set data.split.ratios, or --all-rows-are-test True")
     return cases(rows)
-
-
-def judged_alike(
-    name: str, made: Mapping[str, Outputs], wanted: Sequence[Case], judges: Judges, lexicon: Lexicon
-) -> list[System]:
-    """A rewriter's outputs by variant as systems. What comes from elsewhere than a trained model is judged so too."""
-    systems = [
-        judged(system_name(name, variant), outputs, wanted, judges, lexicon) for variant, outputs in made.items()
-    ]
-    for system in systems:
-        mine = system.judged
-        print(f"{system.name}: J {mine.mean(PRIMARY):.4f}, copies {mine.mean('copy'):.1%}", flush=True)
-    return systems
 
 
 def outputs_of(

@@ -19,7 +19,7 @@ from detox.data.pairs.prepared import Case, PreparedPairs, cases
 from detox.governance.manifest import describe
 from detox.models.loading import LoadedModel
 from detox.rewriter.artifact import Helpers, write_artifact
-from detox.rewriter.comparison import baselines, judged_systems, judges_named, outputs_table, summary_of
+from detox.rewriter.comparison import baselines, judged_systems, judges_named, line_of, outputs_table, summary_of
 from detox.rewriter.curriculum import load_trainable
 from detox.rewriter.face import Rewriter
 from detox.rewriter.lexicon import Lexicon
@@ -29,6 +29,7 @@ from detox.rewriter.settings import TrainRewriterConfig
 from detox.rewriter.worker import columns, load_for_training
 from detox.runs.config import digest, identity
 from detox.runs.environment import with_worker
+from detox.runs.progress import say
 from detox.runs.rundir import RunDirectory
 from detox.runs.storage import Storage
 
@@ -75,10 +76,11 @@ def report(
     judges = judges_named(config.evaluation.judges, judge_rows)
     lexicon = Lexicon.fit((row.lang, row.toxic, row.neutral) for row in judge_rows)
     wanted = drawn(cases(pairs.part("test")), config.evaluation.test_texts, config.run.seed)
-    systems = [
-        *baselines(wanted, judges, lexicon, helpers.lexicon),
-        *judged_systems(rewriter, wanted, judges, lexicon, config.evaluation.variants, ""),
-    ]
+    say(run, f"judging {len(wanted):,} texts in {', '.join(sorted({case.lang for case in wanted}))}")
+    systems = baselines(wanted, judges, lexicon, helpers.lexicon)
+    for system in judged_systems(rewriter, wanted, judges, lexicon, config.evaluation.variants, ""):
+        say(run, line_of(system))
+        systems.append(system)
     facts = run_facts(run, "train_rewriter", recipe, config, pairs.facts, notices=synthetic_notices(pairs.facts))
     names = [f"{number + 1}-{stage.stage}" for number, stage in enumerate(config.curriculum.stages)]
     figures = [{"stage": name, **found} for name, found in zip(names, stages, strict=True)]

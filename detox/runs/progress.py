@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import Any
+from typing import Any, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -16,8 +16,60 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from detox.runs.rundir import RunDirectory
 from detox.runs.tracking import read_metrics
 
+SAID = "progress.txt"
+"""In the run directory: what `say` wrote."""
 
-class Follower:
+
+def say(run: RunDirectory, line: str) -> None:
+    """A line for whoever follows the run; the process that works calls this, wherever it is."""
+    before = run.storage.read_text(SAID) if run.storage.exists(SAID) else ""
+    run.storage.write_text(SAID, f"{before}{line}\n")
+
+
+class _Watcher:
+    """Looks at a run every so many seconds while the block runs, and once more at its end."""
+
+    def __init__(self, run: RunDirectory, every: float) -> None:
+        self._run = run
+        self._every = every if run.storage.is_local else max(every, 10.0)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="progress", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        self._look()
+
+    def _watch(self) -> None:
+        while not self._stop.wait(self._every):
+            self._look()
+
+    def _look(self) -> None:
+        raise NotImplementedError
+
+
+class Listener(_Watcher):
+    """Prints what is said (`say`) while the block runs."""
+
+    def __init__(self, run: RunDirectory, every: float = 1.0) -> None:
+        super().__init__(run, every)
+        self._seen = len(self._lines())
+
+    def _lines(self) -> list[str]:
+        return self._run.storage.read_text(SAID).splitlines() if self._run.storage.exists(SAID) else []
+
+    def _look(self) -> None:
+        lines = self._lines()
+        for line in lines[self._seen :]:
+            print(line, flush=True)
+        self._seen = len(lines)
+
+
+class Follower(_Watcher):
     """Shows new events of a run while the block runs.
 
     Args:
@@ -27,32 +79,23 @@ class Follower:
     """
 
     def __init__(self, run: RunDirectory, metric: str, every: float = 1.0, plain_every: float = 5.0) -> None:
-        self._run, self._metric = run, metric
-        self._every = every if run.storage.is_local else max(every, 10.0)
+        super().__init__(run, every)
+        self._metric = metric
         self._plain_every, self._said = plain_every, 0.0
         self._seen = len(read_metrics(run))
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="progress", daemon=True)
         self._console = Console(highlight=False)
         self._bar = _bar(self._console) if self._console.is_terminal else None
 
-    def __enter__(self) -> Follower:
+    def __enter__(self) -> Self:
         if self._bar is not None:
             self._bar.start()
             self._task = self._bar.add_task("starting workers", total=None, what="")
-        self._thread.start()
-        return self
+        return super().__enter__()
 
     def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-        self._look()
+        super().__exit__()
         if self._bar is not None:
             self._bar.stop()
-
-    def _watch(self) -> None:
-        while not self._stop.wait(self._every):
-            self._look()
 
     def _look(self) -> None:
         events = read_metrics(self._run)

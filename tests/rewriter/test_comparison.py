@@ -78,7 +78,7 @@ def test_the_full_variant_is_the_rewriter_itself(rewriter: Rewriter) -> None:
 
 
 def test_systems_are_named_after_rewriter_and_variant(rewriter: Rewriter) -> None:
-    found = judged_systems(rewriter, CASES[:2], JUDGES, LEXICON, ["greedy", "full"], "run")
+    found = list(judged_systems(rewriter, CASES[:2], JUDGES, LEXICON, ["greedy", "full"], "run"))
     assert [system.name for system in found] == ["run/greedy", "run/full"]
     (alone,) = judged_systems(rewriter, CASES[:2], JUDGES, LEXICON, ["greedy"], "")
     assert alone.name == "greedy"
