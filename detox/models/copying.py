@@ -48,21 +48,24 @@ class CopyT5Config(T5Config):
 
 @dataclass
 class SourceOutput(BaseModelOutput):
-    """An encoder's states with the tokens they stand for, which a decoder that copies has to know."""
+    """An encoder's states with what a decoder that copies needs of the source beside them."""
 
     source_ids: torch.LongTensor | None = None
+    """The tokens that the states stand for."""
+    source_keys: torch.FloatTensor | None = None
+    """What the pointer looks at `[B, S, D]`: the same at every step."""
 
 
 class SourceEncoder(nn.Module):
-    """The encoder as generation runs it: its output names the source tokens, and travels with them."""
+    """The encoder as generation runs it, once a source: what it gives travels with the rows."""
 
-    def __init__(self, encoder: nn.Module) -> None:
+    def __init__(self, encoder: nn.Module, copy_key: nn.Module) -> None:
         super().__init__()
-        self.encoder = encoder
+        self.encoder, self.copy_key = encoder, copy_key
 
     def forward(self, input_ids: Tensor, **kwargs: Any) -> SourceOutput:
         states_BSD = self.encoder(input_ids=input_ids, **kwargs).last_hidden_state
-        return SourceOutput(last_hidden_state=states_BSD, source_ids=input_ids)  # type: ignore[arg-type]
+        return SourceOutput(states_BSD, source_ids=input_ids, source_keys=self.copy_key(states_BSD))  # type: ignore[arg-type]
 
 
 class CopyT5ForConditionalGeneration(T5ForConditionalGeneration):
@@ -105,7 +108,7 @@ class CopyT5ForConditionalGeneration(T5ForConditionalGeneration):
         return {child for name, child in self.named_children() if name.startswith("copy_")}
 
     def get_encoder(self, modality: str | None = None) -> SourceEncoder:
-        return SourceEncoder(self.encoder)
+        return SourceEncoder(self.encoder, self.copy_key)
 
     def prepare_inputs_for_generation(self, input_ids: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
         """As T5's, with all tokens so far beside the last one."""
@@ -150,6 +153,8 @@ class CopyT5ForConditionalGeneration(T5ForConditionalGeneration):
         ):
             raise ValueError("a model that copies must know what the cache holds: give decoder_prefix_ids too")
         states_BSD = encoder_outputs[0]
+        keys_BSD = getattr(encoder_outputs, "source_keys", None)
+        keys_BSD = self.copy_key(states_BSD) if keys_BSD is None else keys_BSD
         places_BT = self._places(source_ids_BS, attention_mask, prefix_ids)[:, -decoder_input_ids.shape[1] :]
         here_BTD = states_BSD.gather(1, places_BT[..., None].expand(-1, -1, states_BSD.shape[-1]))
         decoded = self.decoder(
@@ -159,7 +164,7 @@ class CopyT5ForConditionalGeneration(T5ForConditionalGeneration):
             encoder_attention_mask=attention_mask,
             use_cache=use_cache,
         )
-        logprobs_BTV = self._mixture(decoded[0], states_BSD, source_ids_BS, attention_mask, places_BT)
+        logprobs_BTV = self._mixture(decoded[0], states_BSD, keys_BSD, source_ids_BS, attention_mask, places_BT)
         loss = None if labels is None else cross_entropy(logprobs_BTV.flatten(0, 1), labels.flatten())
         return Seq2SeqLMOutput(
             loss=loss,
@@ -191,12 +196,13 @@ class CopyT5ForConditionalGeneration(T5ForConditionalGeneration):
         self,
         hidden_BTD: Tensor,
         states_BSD: Tensor,
+        keys_BSD: Tensor,
         source_ids_BS: Tensor,
         mask_BS: Tensor | None,
         places_BT: Tensor,
     ) -> Tensor:
         """Log-probabilities `[B, T, V]` in float32."""
-        content_BTS = self.copy_query(hidden_BTD) @ self.copy_key(states_BSD).transpose(1, 2) * self.model_dim**-0.5
+        content_BTS = self.copy_query(hidden_BTD) @ keys_BSD.transpose(1, 2) * self.model_dim**-0.5
         scores_BTS = content_BTS.float() + self._pulls(hidden_BTD, places_BT, source_ids_BS.shape[1])
         if mask_BS is not None:
             scores_BTS = scores_BTS.masked_fill(~mask_BS.bool()[:, None], torch.finfo(torch.float32).min)
