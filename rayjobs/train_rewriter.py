@@ -118,8 +118,9 @@ def embedded() -> TrainRewriterConfig:
 
     `tiny/copy_t5` (`detox.models.copying`) begins as a model that copies and learns from easy, then medium, then all
     pairs where not to; any text can be copied, since its tokenizer spells what it does not know in bytes. Its
-    candidates are sampled, and reranked together with what taking toxic words out gives. It is an encoder-decoder like
-    any other to losses, decoding and PPO.
+    candidates are sampled, and reranked together with what taking toxic words out gives; steering them away from the
+    source's toxic words as well made them worse on the validation part. It is an encoder-decoder like any other to
+    losses, decoding and PPO.
     """
     return TrainRewriterConfig(
         model=RewriterModelSettings(
@@ -140,7 +141,6 @@ def embedded() -> TrainRewriterConfig:
         batch=BatchSettings(by="rows", size=64, per_forward=32),
         rewriting=RewritingSettings(
             generation=GenerationSettings(mode="sample", candidates=8, temperature=0.7, top_k=20, max_new_tokens=96),
-            decoding=DecodingSettings(copy_penalty=3.0),
             rerank=RerankSettings(
                 neutrality=0.5, similarity=2.0, edits="candidate", neutral_below=0.05, copies_above=0.05
             ),
@@ -170,7 +170,7 @@ def demo() -> TrainRewriterConfig:
         ),
         rewriting=RewritingSettings(
             generation=GenerationSettings(mode="sample", candidates=4, temperature=0.7, top_k=20, max_new_tokens=80),
-            decoding=DecodingSettings(copy_penalty=5.0),
+            decoding=DecodingSettings(lexicon=2.0, substitutes=2.0, copy_penalty=2.0),
             rerank=RerankSettings(neutral_below=0.05, copies_above=0.05),
         ),
         evaluation=RewriterEvaluationSettings(stage_texts=150),
