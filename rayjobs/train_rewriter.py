@@ -145,6 +145,7 @@ def embedded() -> TrainRewriterConfig:
                 neutrality=0.5, similarity=2.0, edits="candidate", neutral_below=0.05, copies_above=0.05
             ),
         ),
+        evaluation=RewriterEvaluationSettings(variants=("greedy", "full")),
         scaling=ScalingSettings(num_workers=2),
     )
 
