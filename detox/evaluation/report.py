@@ -72,6 +72,12 @@ class Figure:
     svg: str
     description: str
 
+    @property
+    def is_wide(self) -> bool:
+        """It takes the width of the page: more than twice as wide as high."""
+        size = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', self.svg)
+        return size is not None and float(size[1]) > 2 * float(size[2])
+
 
 @dataclass(frozen=True)
 class Figures:
