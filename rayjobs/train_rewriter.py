@@ -171,8 +171,8 @@ def demo() -> TrainRewriterConfig:
         ),
         rewriting=RewritingSettings(
             generation=GenerationSettings(mode="sample", candidates=4, temperature=0.7, top_k=20, max_new_tokens=80),
-            decoding=DecodingSettings(lexicon=2.0, substitutes=2.0, copy_penalty=2.0),
-            rerank=RerankSettings(neutral_below=0.05, copies_above=0.05),
+            decoding=DecodingSettings(substitutes=2.0, copy_penalty=2.0),
+            rerank=RerankSettings(edits="candidate", neutral_below=0.05, copies_above=0.05),
         ),
         evaluation=RewriterEvaluationSettings(stage_texts=150),
         scaling=ScalingSettings(num_workers=2),

@@ -140,7 +140,7 @@ def outcome(directory: Path) -> tuple[str, dict[str, object]]:
 
 @pytest.mark.ray
 @pytest.mark.slow
-@pytest.mark.timeout(420)
+@pytest.mark.timeout(900)
 def test_a_killed_driver_and_the_same_command_change_nothing(source: Path, tmp_path: Path) -> None:
     """Killed in the second stage; the first is then taken from the store, the second goes on at its checkpoint."""
     assert "report:" in run(command(source, tmp_path / "whole"))
