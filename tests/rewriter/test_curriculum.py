@@ -212,4 +212,4 @@ def test_a_stage_of_preference_tuning_makes_copies_less_likely(pairs: PreparedPa
     train(config(EASY, tuning), pairs, tmp_path, [Note()])
     margins = [entry["loss/dpo_margin"] for entry in logs if "loss/dpo_margin" in entry]
     assert abs(margins[0]) < 2
-    assert np.mean(margins[-10:]) > np.mean(margins[:4]) + 0.4
+    assert np.mean(margins[-10:]) > np.mean(margins[:4]) + 0.2

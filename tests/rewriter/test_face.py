@@ -81,7 +81,8 @@ def test_order_and_count(rewriter: Rewriter) -> None:
     found = rewriter.rewrite(texts, "en")
     assert [row.how for row in found] == ["edited", *["already neutral"] * 2, "edited", "already neutral"]
     assert [row.text for row in found] == [CIVIL, THANKS, "", CIVIL, THANKS]
-    assert 1 > found[0].toxicity_before > found[0].toxicity_after > 0.5 > found[1].toxicity_after > 0
+    assert 1 > found[0].toxicity_before > found[0].toxicity_after > 0
+    assert 0.5 > found[1].toxicity_after > 0
     assert found[1].similarity == 1
     assert rewriter.rewrite(RUDE, "en") == found[:1]
     assert rewriter.rewrite([]) == []
@@ -147,10 +148,11 @@ def test_each_text_has_its_language(rewriter: Rewriter) -> None:
 
 
 def test_a_candidate_that_was_cut_off_counts_for_nothing(tmp_path: Path) -> None:
-    """Two tokens are no whole text: the edit stands in, while `candidates` shows what the model wrote."""
-    short = Rewriter.load(str(write_rewriter(tmp_path / "run", generation=GenerationSettings(max_new_tokens=2))))
-    ((written,),) = short.candidates([RUDE], ["en"])
-    assert written
+    """Five tokens are no whole text: the edit stands in, while `candidates` shows what the model wrote."""
+    few = GenerationSettings(mode="sample", candidates=2, max_new_tokens=5, temperature=6.0)
+    short = Rewriter.load(str(write_rewriter(tmp_path / "run", generation=few)))
+    (written,) = short.candidates([RUDE], ["en"])
+    assert any(written)
     assert short._backend.candidates([RUDE], ["en"]) == [("",)]
     assert short.rewrite(RUDE, "en")[0][:2] == (CIVIL, "edited")
 
