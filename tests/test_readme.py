@@ -87,9 +87,10 @@ def test_cluster_file_is_one_that_ray_up_takes(monkeypatch: pytest.MonkeyPatch) 
     assert f":{pinned[1]}-" in image
 
 
-def test_every_benchmark_is_named_by_make_bench_or_needs_a_model() -> None:
+def test_every_benchmark_is_named_by_make_bench_but_two() -> None:
     made = re.search(r"^BENCHMARKS := (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert made is not None
     modules = {path.stem for path in (ROOT / "benchmarks").glob("*.py")} - {"__init__", "lines"}
-    assert modules - set(made[1].split()) == {"explanations"}  # takes a trained run
+    # one takes a trained run, the other most of an hour
+    assert modules - set(made[1].split()) == {"explanations", "ablation"}
     assert all(Path(ROOT / "benchmarks" / f"{name}.py").is_file() for name in made[1].split())
