@@ -18,13 +18,16 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from statistics import mean
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from benchmarks.lines import print_line
 from detox.rewriter.loss_settings import LossSettings
 from detox.rewriter.settings import StageSettings, TrainRewriterConfig
 from detox.runs.config import override
 from rayjobs.train_rewriter import DEMO_HABIT, demo, demo_baseline
+
+if TYPE_CHECKING:
+    from detox.data.pairs.prepared import PreparedPairs
 
 FIGURES = ("copy", "toxic_copy", "j_2024", "sta", "similarity", "chrf", "exact_match")
 SHORT, SAME_STEPS, CURRICULUM = "baseline, short", "baseline, as many steps", "curriculum"
@@ -39,7 +42,7 @@ TEST_SEED, TEST_ROWS = 7, 1600
 """Of the pairs that judge and test."""
 
 
-class Spoken(NamedTuple):
+class Measured(NamedTuple):
     """A system's figures for one seed, means over the test texts."""
 
     seed: int
@@ -54,7 +57,7 @@ def main(arguments: list[str] | None = None) -> None:
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(options.processes, mp_context=spawn) as pool:
         waiting = [pool.submit(one_seed, seed, options.storage, options.rows) for seed in options.seeds]
-        found = [spoken for future in waiting for spoken in future.result()]
+        found = [one for future in waiting for one in future.result()]
     print(table(found))
     _headline(found)
 
@@ -68,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def one_seed(seed: int, storage: str, rows: int = 0) -> list[Spoken]:
+def one_seed(seed: int, storage: str, rows: int = 0) -> list[Measured]:
     """Train and judge all systems of one seed."""
     import torch
 
@@ -98,7 +101,7 @@ def one_seed(seed: int, storage: str, rows: int = 0) -> list[Spoken]:
     for system in systems:
         name = system.name.removesuffix("/greedy")
         figures = {figure: system.judged.mean(figure) for figure in FIGURES}
-        found.append(Spoken(seed, name, steps.get(name.partition("/")[0], 0), figures))
+        found.append(Measured(seed, name, steps.get(name.partition("/")[0], 0), figures))
         print(json.dumps({"benchmark": "ablation", **found[-1]._asdict()}), flush=True)
     return found
 
@@ -148,7 +151,7 @@ def _place(config: TrainRewriterConfig) -> Path:
     return Path(config.run.storage) / config.run.name
 
 
-def unseen(folder: Path, rows: int) -> Any:
+def unseen(folder: Path, rows: int) -> PreparedPairs:
     """Prepared pairs of which no source is among the recipe's: half to judge with, half to be tested on."""
     from filelock import FileLock
 
@@ -169,21 +172,21 @@ def unseen(folder: Path, rows: int) -> Any:
         return prepare_pairs(settings, folder, TEST_SEED)
 
 
-def table(found: Sequence[Spoken]) -> str:
-    """Means over the seeds, with the least and the most of the copies, as markdown."""
+def table(found: Sequence[Measured]) -> str:
+    """Means over the seeds, and the copies of each seed, as markdown."""
     rows = [f"| system | steps | {' | '.join(FIGURES)} | copy, each seed |", f"|---|{'---:|' * (len(FIGURES) + 1)}---|"]
-    for system in dict.fromkeys(spoken.system for spoken in found):
-        mine = [spoken for spoken in found if spoken.system == system]
-        figures = [mean(spoken.figures[figure] for spoken in mine) for figure in FIGURES]
-        each = " ".join(f"{spoken.figures['copy']:.3f}" for spoken in mine)
-        steps = mean(spoken.steps for spoken in mine)
+    for system in dict.fromkeys(one.system for one in found):
+        mine = [one for one in found if one.system == system]
+        figures = [mean(one.figures[figure] for one in mine) for figure in FIGURES]
+        each = " ".join(f"{one.figures['copy']:.3f}" for one in mine)
+        steps = mean(one.steps for one in mine)
         rows.append(f"| {system} | {steps:.0f} | {' | '.join(f'{figure:.3f}' for figure in figures)} | {each} |")
     return "\n".join(rows)
 
 
-def _headline(found: Sequence[Spoken]) -> None:
+def _headline(found: Sequence[Measured]) -> None:
     def of(system: str, figure: str) -> list[float]:
-        return [spoken.figures[figure] for spoken in found if spoken.system == system]
+        return [one.figures[figure] for one in found if one.system == system]
 
     for figure, better in (("j_2024", "higher"), ("copy", "lower")):
         print_line(

@@ -76,7 +76,6 @@ REWRITING = CorpusJob(
     made="rewrites",
     prefix="rewrite",
     lang_column=lambda config: config.lang_column,
-    free=("remote.limits",),
 )
 
 

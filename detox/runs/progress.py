@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
+from abc import ABC, abstractmethod
 from typing import Any, Self
 
 from rich.console import Console
@@ -26,7 +27,7 @@ def say(run: RunDirectory, line: str) -> None:
     run.storage.write_text(SAID, f"{before}{line}\n")
 
 
-class _Watcher:
+class _Watcher(ABC):
     """Looks at a run every so many seconds while the block runs, and once more at its end."""
 
     def __init__(self, run: RunDirectory, every: float) -> None:
@@ -48,8 +49,9 @@ class _Watcher:
         while not self._stop.wait(self._every):
             self._look()
 
+    @abstractmethod
     def _look(self) -> None:
-        raise NotImplementedError
+        """Show what is new."""
 
 
 class Listener(_Watcher):

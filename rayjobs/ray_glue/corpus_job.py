@@ -68,8 +68,6 @@ class CorpusJob(Generic[ConfigT]):
     """Put before the name of a column that the input has too."""
     lang_column: Callable[[ConfigT], str] = lambda _: ""
     """Column of the input with the language; empty: none."""
-    free: tuple[str, ...] = ()
-    """Settings, as dotted keys, that change no output: the run may go on with others."""
 
 
 def run_corpus_job(job: CorpusJob[ConfigT], config: ConfigT, recipe: str) -> dict[str, Any]:
@@ -109,20 +107,13 @@ def run_corpus_job(job: CorpusJob[ConfigT], config: ConfigT, recipe: str) -> dic
 
 
 def named(job: CorpusJob[ConfigT], config: ConfigT, facts: dict[str, Any]) -> ConfigT:
-    """The config under which the run is kept: without what a repeated command may change (`overwrite`, and what the job
-    says), and named after everything that determines the output, contents of model and input included."""
-    fields = type(config)()
-    plain = override(config, {key: _value(fields, key) for key in ("overwrite", *job.free)})
+    """The config under which the run is kept: without `overwrite`, which a repeated command may change, and named after
+    everything that determines the output, contents of model and input included."""
+    plain = override(config, {"overwrite": type(config)().overwrite})
     if plain.run.name:
         return plain
     name = f"{job.name.replace('_', '-')}-{digest({'config': identity(plain), 'facts': facts})[:12]}"
     return override(plain, {"run.name": name})
-
-
-def _value(config: Any, key: str) -> Any:
-    for part in key.split("."):
-        config = getattr(config, part)
-    return config
 
 
 def pinned(config: ConfigT, facts: dict[str, Any]) -> ConfigT:

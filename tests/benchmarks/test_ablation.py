@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.ablation import CURRICULUM, FIGURES, Spoken, main, table, unseen
+from benchmarks.ablation import CURRICULUM, FIGURES, Measured, main, table, unseen
 from detox.data.synthetic_pairs import generate_pairs
 
 
 def test_the_table_has_means_and_each_seed() -> None:
-    found = [Spoken(seed, name, 100, dict.fromkeys(FIGURES, seed / 10)) for seed in (1, 2) for name in ("a", "b")]
+    found = [Measured(seed, name, 100, dict.fromkeys(FIGURES, seed / 10)) for seed in (1, 2) for name in ("a", "b")]
     lines = table(found).splitlines()
     assert len(lines) == 4
     assert lines[2] == f"| a | 100 | {' | '.join(['0.150'] * len(FIGURES))} | 0.100 0.200 |"

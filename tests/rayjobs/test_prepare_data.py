@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -38,17 +37,9 @@ def comments(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def own_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Keys of the test's own, and no Ray left behind."""
-    import ray
-
+def own_ray(own_ray: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keys of the test's own, too."""
     monkeypatch.setenv("DETOX_KEYS", str(tmp_path / "keys"))
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    before = dict(os.environ)
-    yield
-    ray.shutdown()
-    for key in os.environ.keys() - before.keys():  # `connect` sets defaults for the workers
-        del os.environ[key]
 
 
 def main(*words: str) -> None:

@@ -34,7 +34,7 @@ EASY, MEDIUM, HARD = (StageSettings(stage=stage, epochs=1) for stage in ("easy",
 @pytest.fixture(scope="module")
 def pairs(tmp_path_factory) -> PreparedPairs:
     folder = tmp_path_factory.mktemp("pairs")
-    (folder / "pairs.jsonl").write_text("\n".join(json.dumps(pair) for pair in generate_pairs(240)))
+    (folder / "pairs.jsonl").write_text("\n".join(json.dumps(pair) for pair in generate_pairs(240, noise=0)))
     settings = PairSettings(source=(str(folder / "pairs.jsonl"),))
     return prepare_pairs(settings, folder / "prepared", 1)
 
@@ -212,4 +212,4 @@ def test_a_stage_of_preference_tuning_makes_copies_less_likely(pairs: PreparedPa
     train(config(EASY, tuning), pairs, tmp_path, [Note()])
     margins = [entry["loss/dpo_margin"] for entry in logs if "loss/dpo_margin" in entry]
     assert abs(margins[0]) < 2
-    assert np.mean(margins[-10:]) > np.mean(margins[:4]) + 0.2
+    assert np.mean(margins[-10:]) > np.mean(margins[:4]) + 0.4

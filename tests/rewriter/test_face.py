@@ -81,8 +81,7 @@ def test_order_and_count(rewriter: Rewriter) -> None:
     found = rewriter.rewrite(texts, "en")
     assert [row.how for row in found] == ["edited", *["already neutral"] * 2, "edited", "already neutral"]
     assert [row.text for row in found] == [CIVIL, THANKS, "", CIVIL, THANKS]
-    assert 1 > found[0].toxicity_before > found[0].toxicity_after > 0
-    assert 0.5 > found[1].toxicity_after > 0
+    assert 1 > found[0].toxicity_before > 0.5 > found[0].toxicity_after > found[1].toxicity_after > 0
     assert found[1].similarity == 1
     assert rewriter.rewrite(RUDE, "en") == found[:1]
     assert rewriter.rewrite([]) == []
