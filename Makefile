@@ -5,6 +5,9 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+# a file to a process; tests with Ray run one after the other, since each of its clusters takes the whole machine
+SPREAD := -n logical --maxprocesses 4 --dist loadfile
 BENCHMARKS := train_throughput scoring ray_overhead checkpointing cleaning generation
 
 .PHONY: help install demo test test-all lint type bench clean
@@ -26,10 +29,12 @@ demo: install  ## train a classifier from raw comments with Ray Train, offline, 
 	$(BIN)/python -m rayjobs.train_classifier demo
 
 test: install  ## the test suite
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow"
+	$(PYTEST) $(SPREAD) -m "not slow and not (ray or serve)"
+	$(PYTEST) -m "not slow and (ray or serve)"
 
 test-all: install  ## the suite with what takes long
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+	$(PYTEST) $(SPREAD) -m "not (ray or serve)"
+	$(PYTEST) -m "ray or serve"
 
 lint: install  ## ruff: lint and format
 	$(BIN)/ruff check .

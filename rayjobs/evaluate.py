@@ -76,7 +76,8 @@ def pairs_to_test(config: EvaluateRewritersConfig) -> PairSettings:
     """How the tested pairs are prepared: where all of them are test, no rule refuses any."""
     if not config.all_rows_are_test:
         return config.data
-    return override(config.data, {"cleaning.enabled": False, "judge_share": 0.0})
+    whole = {"split.ratios": (1.0, 0.0, 0.0), "split.keep_named": False}
+    return override(config.data, {"cleaning.enabled": False, "judge_share": 0.0, **whole})
 
 
 def check_sources(config: EvaluateRewritersConfig) -> None:

@@ -11,13 +11,15 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import regex
-from rapidfuzz.distance import Indel
 from sacrebleu.metrics import BLEU, CHRF
+
+from detox.rewriter.lexicon import units
 
 COPY_TOXICITY = 0.5
 """A copied source counts as residual toxicity from this judged toxicity on."""
@@ -125,26 +127,26 @@ def length_ratio(sources: Sequence[str], outputs: Sequence[str]) -> np.ndarray:
     )
 
 
-def character_similarity(first: Sequence[str], second: Sequence[str]) -> np.ndarray:
-    """Share of characters that two texts have in common, in order (normalised indel similarity), 0..1 `[N]`."""
-    return np.array([Indel.normalized_similarity(one, other) for one, other in _rows(first, second)])
-
-
 def kept(sources: Sequence[str], outputs: Sequence[str], parts: Callable[[str], Sequence[str]]) -> np.ndarray:
     """Share of `parts(source)` that the output has too, each as often as it has it; NaN where the source has none."""
     return np.array([kept_share(parts(source), output) for source, output in _rows(sources, outputs)])
 
 
 def kept_share(parts: Sequence[str], output: str) -> float:
-    """Share of the parts that the output has, each as often as it is named; NaN of none."""
+    """Share of the parts (words, numbers, links) that the output has as such, each as often as it is named; NaN of
+    none. `page 1` is not kept by `page 12`."""
     if not parts:
         return float("nan")
-    rest, found = output.casefold(), 0
-    for part in map(str.casefold, parts):
-        if part in rest:
-            rest = rest.replace(part, "\0", 1)
-            found += 1
-    return found / len(parts)
+    plain = _LINK.sub(" ", output)
+    words = Counter(map(_bare, (token.key for token in units(output))))
+    rest = words | Counter(map(_bare, [*_LINK.findall(output), *_NUMBER.findall(plain)]))
+    asked = Counter(map(_bare, parts))
+    return (asked & rest).total() / len(parts)
+
+
+def _bare(part: str) -> str:
+    """As parts are compared: case folded, without quotes and dashes around it."""
+    return part.casefold().strip("'’-")
 
 
 def facts(text: str) -> list[str]:

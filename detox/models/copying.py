@@ -63,7 +63,8 @@ class SourceEncoder(nn.Module):
         super().__init__()
         self.encoder, self.copy_key = encoder, copy_key
 
-    def forward(self, input_ids: Tensor, **kwargs: Any) -> SourceOutput:
+    def forward(self, input_ids: Tensor | None = None, **kwargs: Any) -> SourceOutput:
+        """Given `inputs_embeds` in place of tokens, states that a loss can compare and no decoder can copy from."""
         states_BSD = self.encoder(input_ids=input_ids, **kwargs).last_hidden_state
         return SourceOutput(states_BSD, source_ids=input_ids, source_keys=self.copy_key(states_BSD))  # type: ignore[arg-type]
 

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import json
 import re
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal, NoReturn
 
 import torch
+from huggingface_hub import snapshot_download
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 from transformers import (
     AutoConfig,
@@ -44,6 +45,8 @@ PINNED: dict[str, str] = {
 """Commits that a bare hub name stands for."""
 
 HUB_NAME = re.compile(r"(?P<name>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
+_COPIED: list[TemporaryDirectory[str]] = []
+"""Copies of remote artifacts, which go when the process does."""
 COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
@@ -110,7 +113,9 @@ def local_folder(name: str) -> Path | None:
         artifact = storage.child("artifact")
         if not artifact.exists() and storage.exists("config.json"):
             _refuse_unfinished(name, storage.read_text("config.json"))
-        return (artifact if artifact.exists() else storage).localise(Path(tempfile.mkdtemp(prefix="detox-")))
+        copied = TemporaryDirectory(prefix="detox-model-")
+        _COPIED.append(copied)
+        return (artifact if artifact.exists() else storage).localise(Path(copied.name))
     folder = Path(name).expanduser()
     if not folder.is_dir():
         return None
@@ -122,6 +127,18 @@ def local_folder(name: str) -> Path | None:
     if found == folder:
         _refuse_unfinished(name, (folder / "config.json").read_text(encoding="utf-8"))
     return found
+
+
+def fetched(location: Location) -> Path:
+    """All files of a model: of a hub's, once they are here.
+
+    Raises:
+        ModelUnavailableError: no such model, no access to it, or the hub cannot be reached.
+    """
+    if not location.is_hub:
+        return Path(location.source)
+    with explained(location):
+        return Path(snapshot_download(location.source, revision=location.revision))
 
 
 def _refuse_unfinished(name: str, config: str) -> None:

@@ -1,7 +1,7 @@
 """What a trained rewriter is on disk, and how it is loaded again.
 
 config.json, model.safetensors, tokenizer files    Hugging Face layout (adapters alone where only they were trained)
-detox.json                                          prompt, lengths, generation, decoding, reranking
+detox.json                                          prompt, lengths, cleaning, generation, decoding, reranking
 lexicon.json, sides.safetensors, fluency.parquet    what steers and reranks, learned from the training pairs
 """
 
@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from detox.classifier.sides import SideScorer
-from detox.models.loading import LoadedModel
+from detox.data.settings import CleaningSettings
+from detox.models.loading import HUB_NAME, LoadedModel, fetched, local_folder, locate
 from detox.rewriter.fluency import CharacterModel
 from detox.rewriter.generation_settings import RewritingSettings
 from detox.rewriter.lexicon import Lexicon
@@ -22,6 +23,8 @@ from detox.rewriter.settings import RewriterModelSettings
 from detox.runs.config import validated
 
 ARTIFACT = "detox.json"
+TEXT = CleaningSettings(pii=False)
+"""What is done to a text before it is rewritten. Personal data stay: a rewrite must keep them."""
 LEXICON, SIDES, FLUENCY = "lexicon.json", "sides.safetensors", "fluency.parquet"
 
 
@@ -72,6 +75,7 @@ def write_artifact(
         "kind": "rewriter",
         "model": model.model_dump(mode="json"),
         "rewriting": rewriting.model_dump(mode="json"),
+        "cleaning": TEXT.model_dump(mode="json"),
         "languages": list(languages),
         "base_model": loaded.name,
         "base_revision": loaded.revision,
@@ -80,11 +84,24 @@ def write_artifact(
     return folder
 
 
+def rewriter_folder(name: str) -> Path:
+    """The artifact's folder of a run directory, of an artifact, or of a repository of the hub (`owner/name@revision`).
+
+    Raises:
+        ValueError: the name leads nowhere.
+    """
+    folder = local_folder(name)
+    if folder is None and (name.startswith("tiny/") or not HUB_NAME.fullmatch(name)):
+        raise ValueError(f"there is no rewriter {name!r}: name a run of train_rewriter, its artifact, or owner/name")
+    return fetched(locate(name)) if folder is None else folder
+
+
 class ArtifactFacts(NamedTuple):
     """What `detox.json` says of a rewriter."""
 
     model: RewriterModelSettings
     rewriting: RewritingSettings
+    cleaning: CleaningSettings
     languages: tuple[str, ...]
     base_model: str
     base_revision: str
@@ -103,6 +120,7 @@ def read_facts(folder: Path) -> ArtifactFacts:
     return ArtifactFacts(
         validated(RewriterModelSettings, facts["model"]),
         validated(RewritingSettings, facts["rewriting"]),
+        validated(CleaningSettings, facts["cleaning"]),
         tuple(facts["languages"]),
         facts["base_model"],
         facts["base_revision"],

@@ -78,6 +78,7 @@ class PairDataset(Dataset[dict[str, torch.Tensor]]):
     def __init__(self, pairs: TokenisedPairs, pad_id: int) -> None:
         self._pairs, self._pad_id = pairs, pad_id
         self._target_tokens_P = pairs.targets.lengths
+        self.target_tokens = int(self._target_tokens_P.sum())
 
     def __len__(self) -> int:
         return len(self._pairs)

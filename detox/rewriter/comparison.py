@@ -19,14 +19,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from detox.classifier.evaluation import p_value_text
-from detox.data.cleaning import clean_text
 from detox.data.pairs.prepared import Case, PairRow
 from detox.evaluation.judges import Judges, named_neutrality, offline_judges
 from detox.evaluation.pan_judges import PAN, pan_judges
 from detox.rewriter.backend import GREEDY
 from detox.rewriter.comparison_settings import VARIANTS
 from detox.rewriter.evaluation import PRIMARY, Judged, judge
-from detox.rewriter.face import CHUNK, TEXT, Rewriter
+from detox.rewriter.face import CHUNK, Rewriter
 from detox.rewriter.generation_settings import DecodingSettings, GenerationSettings, RewritingSettings
 from detox.rewriter.lexicon import Lexicon
 
@@ -118,7 +117,7 @@ def rewritten(rewriter: Rewriter, cases: Sequence[Case], variant: str) -> Output
     texts: list[str] = []
     for begin in range(0, len(sources), CHUNK):
         part = slice(begin, begin + CHUNK)
-        offers = varied.candidates([clean_text(text, TEXT) for text in sources[part]], langs[part])
+        offers = varied.candidates([varied.clean(text) for text in sources[part]], langs[part])
         texts += [offer[0] for offer in offers]
     return Outputs(texts, ["model"] * len(texts))
 
@@ -196,8 +195,9 @@ def summary_of(
 ) -> dict[str, Any]:
     """Flat figures for `summary.json`; what is undefined is null.
 
-    `<figure>/<system>` over all texts, `<figure>/<system>/<language>` of J and copies, `lift_over_copy/<system>`, and
-    `<figure>/stage/<stage>`, and `reference_loss/<rewriter>`.
+    `<figure>/<system>` over all texts; `<figure>/<system>/<language>` of J and copies, of the primary system of all
+    figures; `<figure>_low` and `_high` of J and copies, the ends of the 95 % interval; `lift_over_copy/<system>`;
+    `<figure>/stage/<stage>`; and `reference_loss/<rewriter>`.
     """
     chosen = primary_of(systems, primary)
     flat: dict[str, Any] = {"headline": verdict(systems, primary), "primary": chosen.name}
@@ -212,6 +212,14 @@ def summary_of(
             for lang in mine.languages
         }
         flat[f"lift_over_copy/{name}"] = mine.mean(PRIMARY) - copied
+        for figure in (PRIMARY, "copy"):
+            flat[f"{figure}_low/{name}"], flat[f"{figure}_high/{name}"] = mine.interval(figure)
+    mine = chosen.judged
+    for lang in mine.languages:
+        flat |= {f"{figure}/{chosen.name}/{lang}": mine.mean(figure, lang) for figure in mine.rows}
+        for figure in (PRIMARY, "copy"):
+            low, high = mine.interval(figure, lang)
+            flat |= {f"{figure}_low/{chosen.name}/{lang}": low, f"{figure}_high/{chosen.name}/{lang}": high}
     for stage in stages:
         flat |= {f"{key}/stage/{stage['stage']}": value for key, value in stage.items() if key != "stage"}
     flat |= {f"reference_loss/{name}": loss for name, loss in (losses or {}).items()}

@@ -17,8 +17,9 @@ from transformers.utils import logging
 
 from detox.classifier.report import run_facts
 from detox.data.pairs.prepared import PARTS, Case, PairRow, PreparedPairs, cases
+from detox.evaluation.pan_judges import PAN
 from detox.governance.manifest import file_digests
-from detox.models.loading import local_folder
+from detox.rewriter.artifact import read_facts, rewriter_folder
 from detox.rewriter.comparison import (
     Outputs,
     baselines,
@@ -33,7 +34,7 @@ from detox.rewriter.comparison import (
 from detox.rewriter.comparison_settings import EvaluateRewritersConfig
 from detox.rewriter.face import Rewriter
 from detox.rewriter.lexicon import Lexicon
-from detox.rewriter.overlap import overlap_notice
+from detox.rewriter.overlap import judges_notice, overlap_notice
 from detox.rewriter.pieces import in_its_space, pieces
 from detox.rewriter.reference_loss import reference_loss
 from detox.rewriter.remote import RemoteError, RemoteRewriter
@@ -77,16 +78,11 @@ def named_rewriters(config: EvaluateRewritersConfig) -> dict[str, str]:
     Raises:
         ValueError: none is given and no endpoint either, one is not there, or two have one name.
     """
-    from detox.rewriter.artifact import read_facts
-
     if not config.rewriters and not config.remote.base_url:
         raise ValueError("no rewriter is given: name run directories of train_rewriter with --rewriters")
     found: dict[str, str] = {}
     for rewriter in config.rewriters:
-        folder = local_folder(rewriter)
-        if folder is None:
-            raise ValueError(f"there is no rewriter {rewriter!r}: name a run of train_rewriter, or its artifact")
-        read_facts(folder)
+        read_facts(rewriter_folder(rewriter))
         name = name_of(rewriter)
         if name in found:
             raise ValueError(f"--rewriters names {name!r} twice: {found[name]} and {rewriter}; rename one run")
@@ -138,6 +134,8 @@ def compare(config: EvaluateRewritersConfig, recipe: str, run_uri: str, tested_u
         notices = [
             overlap_notice(name, rewriter, tested, wanted, held_out=held_out) for name, rewriter in names.items()
         ]
+        if config.judges not in PAN:
+            notices += [judges_notice(name, rewriter, judge_rows) for name, rewriter in names.items()]
         said = (*synthetic_notices(tested.facts), *filter(None, notices))
         facts = run_facts(run, "evaluate", recipe, config, tested.facts, notices=said)
         page = comparison_report(
@@ -179,8 +177,7 @@ def outputs_of(
 ) -> tuple[dict[str, Outputs], float]:
     """What a rewriter makes of the cases in each variant, and its loss on their references: made now, or kept by this
     run."""
-    folder = local_folder(rewriter)
-    assert folder is not None  # `named_rewriters`
+    folder = rewriter_folder(rewriter)
     asked = [[case.lang, case.source, *case.references] for case in wanted]
     identity = {"files": file_digests(folder), "cases": digest(asked)}
     kept = run.storage.child("systems")
@@ -190,7 +187,7 @@ def outputs_of(
         file = f"{digest(identity | {'what': what})[:16]}.json"
         if not kept.exists(file):
             if not loaded:
-                loaded.append(Rewriter.load(rewriter))
+                loaded.append(Rewriter.load(str(folder)))
             value = make(loaded[0])
             plain = value._asdict() if isinstance(value, Outputs) else value
             kept.write_text(file, json.dumps(plain, ensure_ascii=False))

@@ -37,7 +37,7 @@ from detox.runs.rundir import COMPLETE
 from detox.runs.stages import StageStore
 from detox.runs.storage import Storage
 
-CODE_VERSION = 1
+CODE_VERSION = 2
 """To be raised with every change that alters what a stage of the same settings leaves."""
 WEIGHTS, FIGURES, MARK = "trainable.safetensors", "figures.json", "stage.json"
 
@@ -93,14 +93,15 @@ class CurriculumSeq2SeqTrainer:
         self._stages, self._store = stages, store
         self._config, self._evaluate = config, evaluate
         self._mark = StageMark()
+        self._found: list[Storage] | None = None
 
     def steps_done(self, resume_from: Path | None) -> int:
         """Optimizer steps, over all stages, after which `train(resume_from)` goes on."""
         finished = self._finished()
-        if resume_from is not None and (resume_from / MARK).is_file():
-            mark = json.loads((resume_from / MARK).read_text(encoding="utf-8"))
-            if mark["number"] == len(finished):
-                return int(mark["step"])
+        if len(finished) < len(self._stages):
+            checkpoint = _checkpoint_of(self._stages[len(finished)], resume_from)
+            if checkpoint is not None:
+                return int(json.loads((checkpoint / MARK).read_text(encoding="utf-8"))["step"])
         return sum(int(json.loads(folder.read_text(FIGURES))["steps"]) for folder in finished)
 
     def listen(self, callbacks: Sequence[TrainerCallback]) -> None:
@@ -125,8 +126,15 @@ class CurriculumSeq2SeqTrainer:
         return figures
 
     def _finished(self) -> list[Storage]:
-        """The longest run of finished stages, from the first."""
-        return list(takewhile(lambda folder: folder.exists(COMPLETE), map(self.folder, self._stages)))
+        """The longest run of finished stages, from the first, as rank 0 found it: another run may finish one between
+        two looks, and ranks that train different stages wait for each other for ever."""
+        if self._found is None:
+            folders = list(takewhile(lambda folder: folder.exists(COMPLETE), map(self.folder, self._stages)))
+            count = [len(folders)]
+            if self._trainer.args.world_size > 1:
+                dist.broadcast_object_list(count, src=0)
+            self._found = [self.folder(stage) for stage in self._stages[: count[0]]]
+        return self._found
 
     def folder(self, stage: Stage) -> Storage:
         """Where a stage's weights and figures are kept."""
@@ -150,7 +158,7 @@ class CurriculumSeq2SeqTrainer:
         figures = {
             "pairs": len(pairs),
             "steps": self._trainer.state.global_step,
-            "train_loss": outcome.training_loss,
+            "train_loss": mean_loss(self._trainer.state.log_history, outcome.training_loss),
             **{key.removeprefix("eval_"): value for key, value in self._trainer.evaluate().items()},
             **self._evaluate(),
         }
@@ -190,6 +198,22 @@ class StageMark(TrainerCallback):
             }
             folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
             (folder / MARK).write_text(json.dumps(mark) + "\n", encoding="utf-8")
+
+
+def mean_loss(history: Sequence[Mapping[str, Any]], otherwise: float) -> float:
+    """Mean training loss over the logged steps of a stage: what the Trainer returns after a resume leaves out the steps
+    before it.
+
+    Args:
+        history: of the Trainer's state, which its checkpoints keep.
+        otherwise: of a stage that ended before the first line was logged.
+    """
+    total, last = 0.0, 0
+    for line in history:
+        if "loss" in line:
+            total += line["loss"] * (line["step"] - last)
+            last = line["step"]
+    return total / last if last else otherwise
 
 
 def _checkpoint_of(stage: Stage, checkpoint: Path | None) -> Path | None:

@@ -39,8 +39,8 @@ from detox.rewriter.lexicon import Lexicon, Span
 from detox.rewriter.spelling import Offsets, Spelled, Speller, Spelling, Table, pieces
 from detox.rewriter.trie import Trie, TrieBias
 
-Score = Callable[[Sequence[str]], np.ndarray]
-"""Toxicity `[N]`, 0..1, of texts."""
+Score = Callable[[Sequence[str], Sequence[str]], np.ndarray]
+"""Toxicity `[N]`, 0..1, of texts in languages."""
 
 
 def _trie(tables: Iterable[Table]) -> Trie:
@@ -208,21 +208,26 @@ class PreparedSubstitutes:
 
 
 class ToxicityBias:
-    """Against toxic tokens, by a weight of each.
+    """Against toxic tokens, by the toxicity of each in the row's language (`vocabulary_toxicity`).
 
     Args:
-        toxicity: of each language, 0..1 of every token `[V]` (`vocabulary_toxicity`); "" is for all others.
+        score: by a linear model or a lexicon, for which a word in a text weighs what it weighs alone.
     """
 
-    def __init__(self, toxicity: Mapping[str, np.ndarray], strength: float) -> None:
-        self._langs = {lang: place for place, lang in enumerate(toxicity, start=1)}
-        none_V = np.zeros(len(next(iter(toxicity.values()))), np.float32)
-        self._biases_LV = torch.from_numpy(np.stack([none_V, *toxicity.values()]).astype(np.float32)) * -strength
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, score: Score, strength: float) -> None:
+        self._tokenizer, self._score, self._strength = tokenizer, score, strength
+        self._known: dict[str, Tensor] = {}
+        """Biases `[V]` of the languages met so far; replaced as a whole, since threads may share a control."""
 
     def prepare(self, sources: Sequence[Source], device: torch.device | str = "cpu") -> Control:
-        default = self._langs.get("", 0)
-        langs_N = torch.tensor([self._langs.get(source.lang, default) for source in sources], device=device)
-        biases_LV = self._biases_LV.to(device)
+        known = self._known
+        for lang in sorted({source.lang for source in sources} - known.keys()):
+            toxicity_V = vocabulary_toxicity(self._tokenizer, self._score, lang)
+            known = {**known, lang: torch.from_numpy(toxicity_V) * -self._strength}
+        self._known = known
+        langs = sorted({source.lang for source in sources})
+        biases_LV = torch.stack([known[lang] for lang in langs] or [torch.zeros(0)]).to(device)
+        langs_N = torch.tensor([langs.index(source.lang) for source in sources], dtype=torch.int64, device=device)
 
         def control(step: Step, scores_RV: Tensor) -> Tensor:
             scores_RV[:, : biases_LV.shape[1]] += biases_LV[langs_N[step.rows_R]]  # models pad their vocabulary
@@ -231,11 +236,13 @@ class ToxicityBias:
         return control
 
 
-def vocabulary_toxicity(tokenizer: PreTrainedTokenizerBase, score: Score) -> np.ndarray:
-    """float32 `[V]`, 0..1: each token's toxicity as a text of its own, by a linear model or a lexicon; special tokens
-    have none.
+def vocabulary_toxicity(tokenizer: PreTrainedTokenizerBase, score: Score, lang: str) -> np.ndarray:
+    """float32 `[V]`, 0..1: by how much each token as a text of its own is more toxic than an empty text. Special tokens
+    have none, nor have those without which nothing would be more toxic: else every word would lose against EOS.
     """
-    toxicity_V = np.asarray(score([piece.strip() for piece in pieces(tokenizer)]), np.float32)
+    texts = ["", *(piece.strip() for piece in pieces(tokenizer))]
+    toxicity = np.asarray(score(texts, [lang] * len(texts)), np.float32)
+    toxicity_V = np.clip(toxicity[1:] - toxicity[0], 0, 1)
     toxicity_V[tokenizer.all_special_ids] = 0
     return toxicity_V
 
@@ -252,15 +259,16 @@ class Rescoring:
         self._score, self._strength, self._tokens = score, strength, tokens
 
     def prepare(self, sources: Sequence[Source], device: torch.device | str = "cpu") -> Control:
-        return self
+        def control(step: Step, scores_RV: Tensor) -> Tensor:
+            tokens_RK = scores_RV.topk(self._tokens, dim=1).indices
+            prefixes = step.prefixes_Rt.repeat_interleave(self._tokens, dim=0)
+            longer = torch.cat([prefixes, tokens_RK.view(-1, 1)], dim=1).tolist()
+            langs = [sources[row].lang for row in step.rows_R.tolist() for _ in range(self._tokens)]
+            toxicity = self._score(self._tokenizer.batch_decode(longer, skip_special_tokens=True), langs)
+            innocence = torch.as_tensor(1 - np.asarray(toxicity, np.float32), device=scores_RV.device)
+            return scores_RV.scatter_add_(1, tokens_RK, self._strength * innocence.view_as(tokens_RK))
 
-    def __call__(self, step: Step, scores_RV: Tensor) -> Tensor:
-        tokens_RK = scores_RV.topk(self._tokens, dim=1).indices
-        prefixes = step.prefixes_Rt.repeat_interleave(self._tokens, dim=0)
-        longer = torch.cat([prefixes, tokens_RK.view(-1, 1)], dim=1).tolist()
-        toxicity = self._score(self._tokenizer.batch_decode(longer, skip_special_tokens=True))
-        innocence_RK = 1 - torch.as_tensor(np.asarray(toxicity, np.float32), device=scores_RV.device).view_as(tokens_RK)
-        return scores_RV.scatter_add_(1, tokens_RK, self._strength * innocence_RK)
+        return control
 
 
 class Steering:
@@ -269,12 +277,11 @@ class Steering:
     Substitutes come first, since their bonus depends on how likely the model itself finds a toxic word.
 
     Args:
-        harmless: words of each language that no toxic word's spelling may block (`LexiconBias`).
-        toxicity: of each token, by language (`ToxicityBias`); needed where `settings.toxicity` is on.
-        score: toxicity of texts; needed where `settings.rescoring` is on.
+        lexicon: its frequent neutral words stay writable where a toxic word's spelling would block them.
+        toxicity: of texts in languages; needed where `settings.toxicity` or `settings.rescoring` is on.
 
     Raises:
-        ValueError: a strength is set whose means is missing.
+        ValueError: it is needed and not given.
     """
 
     def __init__(
@@ -282,10 +289,7 @@ class Steering:
         settings: DecodingSettings,
         tokenizer: PreTrainedTokenizerBase,
         lexicon: Lexicon,
-        *,
-        harmless: Mapping[str, Collection[str]] | None = None,
-        toxicity: Mapping[str, np.ndarray] | None = None,
-        score: Score | None = None,
+        toxicity: Score | None = None,
     ) -> None:
         self._makers: list[Any] = []
         if settings.lexicon or settings.copy_penalty or settings.substitutes:
@@ -293,19 +297,21 @@ class Steering:
             if settings.substitutes:
                 self._makers.append(SubstituteBias(speller, lexicon, settings.substitutes))
             if settings.lexicon:
-                self._makers.append(LexiconBias(speller, lexicon, settings.lexicon, harmless))
+                common = {lang: known.common for lang, known in lexicon.languages.items()}
+                self._makers.append(LexiconBias(speller, lexicon, settings.lexicon, common))
             if settings.copy_penalty:
                 self._makers.append(CopyPenalty(speller, lexicon, settings.copy_penalty))
+        if not (settings.toxicity or settings.rescoring):
+            return
+        if toxicity is None:
+            raise ValueError(
+                "decoding.toxicity and decoding.rescoring need something that scores texts: give `toxicity`, or set "
+                "them to 0"
+            )
         if settings.toxicity:
-            if not toxicity:
-                raise ValueError(
-                    "decoding.toxicity is on, and no token has a toxicity: give `toxicity`, or set it to 0"
-                )
-            self._makers.append(ToxicityBias(toxicity, settings.toxicity))
+            self._makers.append(ToxicityBias(tokenizer, toxicity, settings.toxicity))
         if settings.rescoring:
-            if score is None:
-                raise ValueError("decoding.rescoring is on, and nothing scores: give `score`, or set it to 0")
-            self._makers.append(Rescoring(tokenizer, score, settings.rescoring, settings.rescored_tokens))
+            self._makers.append(Rescoring(tokenizer, toxicity, settings.rescoring, settings.rescored_tokens))
 
     def prepare(self, sources: Sequence[Source], device: torch.device | str = "cpu") -> list[Control]:
         """The controls for these texts, whose positions are the rows of each `Step`; threads may call it at once."""

@@ -27,7 +27,7 @@ from detox.evaluation.detoxification import (
 )
 from detox.evaluation.judges import Judges
 from detox.evaluation.statistics import Comparison, mean_statistic, paired_bootstrap
-from detox.rewriter.lexicon import WORD, Lexicon
+from detox.rewriter.lexicon import Lexicon, units
 
 ALL = "all"
 PRIMARY = "j_2024"
@@ -112,7 +112,7 @@ def judge(name: str, outputs: Sequence[str], wanted: Sequence[Case], judges: Jud
     similarity_N = pan2025_similarity(to_source_N, to_reference_N)
     harmless = [harmless_words(case.source, case.lang, lexicon) for case in wanted]
     rows = {
-        "j_2024": pan2024_joint(output_N, to_source_N, chrf_N),
+        "j_2024": pan2024_joint(output_N, to_source_N, chrf(outputs, [[text] for text in first])),
         "j_2025": pan2025_joint(transfer_N, similarity_N, fluency_N),
         "sta": output_N,
         "sta_2025": transfer_N,
@@ -137,10 +137,10 @@ def judge(name: str, outputs: Sequence[str], wanted: Sequence[Case], judges: Jud
 
 
 def harmless_words(text: str, lang: str, lexicon: Lexicon) -> list[str]:
-    """The words of a text that the lexicon does not find toxic."""
+    """The words of a text that the lexicon does not find toxic; in scripts without spaces characters."""
     toxic = lexicon.spans(text, lang)
     return [
-        match[0]
-        for match in WORD.finditer(text)
-        if not any(begin < match.end() and match.start() < end for begin, end in toxic)
+        text[token.begin : token.end]
+        for token in units(text)
+        if not any(begin < token.end and token.begin < end for begin, end in toxic)
     ]

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import regex
@@ -23,8 +22,8 @@ from detox.data.cleaning import clean_text
 from detox.data.language import detect
 from detox.data.settings import CleaningSettings
 from detox.evaluation.judges import character_similarity
-from detox.models.loading import LoadedModel, local_folder
-from detox.rewriter.artifact import Helpers, read_facts
+from detox.models.loading import LoadedModel
+from detox.rewriter.artifact import TEXT, Helpers, read_facts, rewriter_folder
 from detox.rewriter.backend import Backend, ModelBackend
 from detox.rewriter.decoding import Steering
 from detox.rewriter.generation_settings import RewritingSettings
@@ -34,8 +33,6 @@ from detox.rewriter.remote_settings import RemoteSettings
 from detox.rewriter.rerank import How, Request, Reranker, Rewrite
 from detox.rewriter.settings import RewriterModelSettings
 
-TEXT = CleaningSettings(pii=False)
-"""What is done to a text before it is rewritten: as to the pairs that the model learned from."""
 CHUNK = 1024
 """Texts in memory at a time."""
 CONTROL = regex.compile(r"[^\P{Cc}\s]")
@@ -56,11 +53,12 @@ class Rewriter:
         rewriting: generation, decoding controls, reranking.
         helpers: lexicon, scorer and fluency of the reranker.
         languages: that the model learned; others are rewritten all the same.
+        cleaning: what is done to a text before it is rewritten.
         device: of the encoder-decoder, for example `cuda:1`; empty: the GPU where there is one.
 
     Attributes:
         settings: `rewriting`.
-        languages: as above.
+        languages, cleaning: as above.
     """
 
     def __init__(
@@ -71,14 +69,15 @@ class Rewriter:
         helpers: Helpers,
         languages: Sequence[str] = (),
         *,
+        cleaning: CleaningSettings = TEXT,
         device: str = "",
     ) -> None:
-        self._loaded, self._model = loaded, model
+        self._loaded, self._model, self.cleaning = loaded, model, cleaning
         self.settings, self.languages = rewriting, tuple(languages)
         if isinstance(loaded, LoadedModel):
             on_device: Any = loaded.model.eval()
             on_device.to(torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")))
-            self._steering = Steering(rewriting.decoding, loaded.tokenizer, helpers.lexicon)
+            self._steering = Steering(rewriting.decoding, loaded.tokenizer, helpers.lexicon, helpers.sides)
         self._helpers, self._toxicity = helpers, helpers.sides
         self._reranker = Reranker(
             helpers.sides, character_similarity, helpers.fluency.bits, helpers.lexicon, rewriting.rerank
@@ -89,7 +88,7 @@ class Rewriter:
         """A rewriter that a run of ours trained.
 
         Args:
-            name: a run directory or its artifact, as a path or a URI.
+            name: a run directory or its artifact, as a path or a URI; or `owner/name@revision`, an artifact on the hub.
             device: for example `cuda:1`; empty: the GPU where there is one.
             remote: an endpoint that offers the candidates in place of the model, which is not loaded then. They are
                 reranked, and the texts edited, as ever.
@@ -100,14 +99,14 @@ class Rewriter:
         from detox.classifier.model_scorers import verified
         from detox.models.seq2seq import load_trained
 
-        folder = local_folder(name)
-        if folder is None:
-            raise ValueError(f"there is no rewriter {name!r}: name a run of train_rewriter, or its artifact")
+        folder = rewriter_folder(name)
         verified(folder)
-        facts = read_facts(Path(folder))
+        facts = read_facts(folder)
         helpers = Helpers.load(folder)
         loaded = RemoteRewriter(remote) if remote else load_trained(folder, facts.base_model, facts.base_revision)
-        return cls(loaded, facts.model, facts.rewriting, helpers, facts.languages, device=device)
+        return cls(
+            loaded, facts.model, facts.rewriting, helpers, facts.languages, cleaning=facts.cleaning, device=device
+        )
 
     def rewrite(self, texts: str | Sequence[str], lang: str | Sequence[str | None] | None = None) -> list[Rewrite]:
         """A rewrite of each text, in order; one text is a list of one.
@@ -135,7 +134,19 @@ class Rewriter:
     def with_settings(self, rewriting: RewritingSettings) -> Rewriter:
         """The same model with another generation, decoding and reranking; this one stays as it is."""
         device = str(self._loaded.model.device) if isinstance(self._loaded, LoadedModel) else ""
-        return Rewriter(self._loaded, self._model, rewriting, self._helpers, self.languages, device=device)
+        return Rewriter(
+            self._loaded,
+            self._model,
+            rewriting,
+            self._helpers,
+            self.languages,
+            cleaning=self.cleaning,
+            device=device,
+        )
+
+    def clean(self, text: str) -> str:
+        """`text` as the model reads it."""
+        return clean_text(text, self.cleaning)
 
     def candidates(self, texts: Sequence[str], langs: Sequence[str]) -> list[tuple[str, ...]]:
         """Rewrites of each text before they are reranked: the model's likeliest first, then those that the settings
@@ -152,10 +163,10 @@ class Rewriter:
         return ModelBackend(self._loaded, self._model, self.settings.generation, self._steering)
 
     def _chunk(self, given: Sequence[str], langs: Sequence[str]) -> list[Rewrite]:
-        clean = [clean_text(text, TEXT) for text in given]
+        clean = [self.clean(text) for text in given]
         langs = _detected(clean, langs)
         parts = self._cut(given, clean, langs)
-        keys = [[(clean_text(part, TEXT), lang) for part in cut] for cut, lang in zip(parts, langs, strict=True)]
+        keys = [[(self.clean(part), lang) for part in cut] for cut, lang in zip(parts, langs, strict=True)]
         first: dict[Piece, int] = {}
         """Each different piece, with the first text that has it."""
         for row, mine in enumerate(keys):
@@ -163,9 +174,26 @@ class Rewriter:
                 first.setdefault(piece, row)
         made = self._rewritten(first)
         return [
-            _together(text, parts[row], [made[piece] for piece in keys[row]], Request(clean[row], langs[row], ()))
+            self._together(text, parts[row], [made[piece] for piece in keys[row]], clean[row], langs[row])
             for row, text in enumerate(given)
         ]
+
+    def _together(self, given: str, parts: Sequence[str], made: Sequence[Rewrite], clean: str, lang: str) -> Rewrite:
+        """The rewrite of a text from those of its parts."""
+        how = min((rewrite.how for rewrite in made), key=RANKS.index)
+        before, after = (
+            max(rewrite.toxicity_before for rewrite in made),
+            max(rewrite.toxicity_after for rewrite in made),
+        )
+        if how == "already neutral":
+            return Rewrite(given, how, before, after, 1.0)
+        text = "".join(
+            part if rewrite.how == "already neutral" else in_its_space(part, rewrite.text)
+            for part, rewrite in zip(parts, made, strict=True)
+        )
+        if len(made) == 1:
+            return Rewrite(text, how, before, after, made[0].similarity)
+        return Rewrite(text, how, before, after, float(character_similarity([clean], [self.clean(text)], [lang])[0]))
 
     def _cut(self, given: Sequence[str], clean: Sequence[str], langs: Sequence[str]) -> list[list[str]]:
         """The pieces of each text: itself where it is short enough."""
@@ -174,7 +202,7 @@ class Rewriter:
         return [pieces(text, partial(self._too_long, lang)) if is_long else [text] for text, lang, is_long in rows]
 
     def _too_long(self, lang: str, parts: Sequence[str]) -> list[bool]:
-        return self._backend.too_long([clean_text(part, TEXT) for part in parts], [lang] * len(parts))
+        return self._backend.too_long([self.clean(part) for part in parts], [lang] * len(parts))
 
     def _rewritten(self, first: dict[Piece, int]) -> dict[Piece, Rewrite]:
         """What becomes of each piece."""
@@ -193,26 +221,6 @@ class Rewriter:
             raise error.at(first[toxic[error.position]]) from error
         requests = [Request(*piece, offer) for piece, offer in zip(toxic, offers, strict=True)]
         return made | dict(zip(toxic, self._reranker.choose(requests), strict=True))
-
-
-def _together(given: str, parts: Sequence[str], made: Sequence[Rewrite], request: Request) -> Rewrite:
-    """The rewrite of a text from those of its parts.
-
-    Args:
-        request: the whole text, cleaned, and its language.
-    """
-    how = min((rewrite.how for rewrite in made), key=RANKS.index)
-    before, after = max(rewrite.toxicity_before for rewrite in made), max(rewrite.toxicity_after for rewrite in made)
-    if how == "already neutral":
-        return Rewrite(given, how, before, after, 1.0)
-    text = "".join(
-        part if rewrite.how == "already neutral" else in_its_space(part, rewrite.text)
-        for part, rewrite in zip(parts, made, strict=True)
-    )
-    if len(made) == 1:
-        return Rewrite(text, how, before, after, made[0].similarity)
-    similarity_N = character_similarity([request.source], [clean_text(text, TEXT)], [request.lang])
-    return Rewrite(text, how, before, after, float(similarity_N[0]))
 
 
 def _encodable(text: str) -> str:

@@ -74,7 +74,7 @@ def report(
     """Judge the rewriter on the test part and write outputs, summary and report."""
     judge_rows = pairs.part("judge")
     judges = judges_named(config.evaluation.judges, judge_rows)
-    lexicon = Lexicon.fit((row.lang, row.toxic, row.neutral) for row in judge_rows)
+    lexicon = Lexicon.fit((row.lang, row.toxic, row.neutral) for row in judge_rows or pairs.part("train"))
     wanted = drawn(cases(pairs.part("test")), config.evaluation.test_texts, config.run.seed)
     say(run, f"judging {len(wanted):,} texts in {', '.join(sorted({case.lang for case in wanted}))}")
     systems = baselines(wanted, judges, lexicon, helpers.lexicon)

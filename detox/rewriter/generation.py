@@ -1,10 +1,10 @@
 """Batched generation of encoder-decoders: greedy, sampled, by beams, by diverse beams.
 
 Rows are sorted by length and cut into batches of a token budget. The encoder runs once a batch; the decoder is given
-the last token of each live hypothesis and keeps the rest in its cache. A hypothesis that ends leaves the batch at
-once: its rows of the cache, of the encoder's states and of the mask are dropped, so nothing is computed for finished
-texts. What a row gets depends on the row alone, not on the rows beside it (to float rounding: a tie of two tokens to
-the seventh digit can go either way).
+the last token of each live hypothesis and keeps the rest in its cache. Hypotheses that have ended leave the batch as
+soon as they are an eighth of it (in beam search at once): their rows of the cache, of the encoder's states and of the
+mask are dropped. What a row gets depends on the row alone, not on the rows beside it (to float rounding: a tie of two
+tokens to the seventh digit can go either way).
 
 Sampling inverts the distribution function at uniform draws of a counter-based generator (Philox) whose key is (seed,
 row number) and whose counter is (sample, step): each draw is a function of these four numbers and of nothing else.

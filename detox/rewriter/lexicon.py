@@ -13,6 +13,7 @@ import difflib
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,6 +33,7 @@ THRESHOLDS = np.round(np.arange(0.1, 0.95, 0.05), 2)
 LEAST_PAIRS = 20
 MOST_SUBSTITUTES = 5
 LEAST_SUBSTITUTIONS = 2
+MOST_COMMON = 2000
 
 
 class Token(NamedTuple):
@@ -51,6 +53,8 @@ class Entries(NamedTuple):
     """From which a word counts as toxic."""
     substitutes: dict[str, tuple[str, ...]]
     """What replaces a toxic word, the most frequent first."""
+    common: tuple[str, ...] = ()
+    """The most frequent words of the neutral sides, but for toxic ones: what must stay writable."""
 
 
 class Lexicon:
@@ -117,15 +121,35 @@ class Lexicon:
 
 def tokens(text: str) -> Iterator[Token]:
     """Words in their order; in scripts without spaces runs of one to four characters at each place, longest first."""
-    for match in WORD.finditer(text):
-        if not UNSPACED.search(match[0]):
-            yield Token(match[0].casefold(), match.start(), match.end())
+    for begin, end, is_unspaced in _words(text):
+        if not is_unspaced:
+            yield Token(text[begin:end].casefold(), begin, end)
             continue
+        for at in range(begin, end):
+            for length in range(min(LONGEST_RUN, end - at), 0, -1):
+                yield Token(text[at : at + length], at, at + length)
+
+
+def units(text: str) -> Iterator[Token]:
+    """Words in their order; in scripts without spaces characters. They do not overlap."""
+    for begin, end, is_unspaced in _words(text):
+        places = [(at, at + 1) for at in range(begin, end)] if is_unspaced else [(begin, end)]
+        for first, last in places:
+            yield Token(text[first:last].casefold(), first, last)
+
+
+def _words(text: str) -> Iterator[tuple[int, int, bool]]:
+    """Begin and end of words, and of runs in a script without spaces (True); both may touch, as in `你是sb吗`."""
+    for match in WORD.finditer(text):
+        at = match.start()
         for run in UNSPACED.finditer(match[0]):
-            for first in range(run.start(), run.end()):
-                for length in range(min(LONGEST_RUN, run.end() - first), 0, -1):
-                    at = match.start() + first
-                    yield Token(text[at : at + length], at, at + length)
+            begin, end = match.start() + run.start(), match.start() + run.end()
+            if WORD.fullmatch(text, at, begin):
+                yield at, begin, False
+            yield begin, end, True
+            at = end
+        if WORD.fullmatch(text, at, match.end()):
+            yield at, match.end(), False
 
 
 def cut(text: str, spans: Sequence[Span]) -> str:
@@ -137,24 +161,41 @@ def cut(text: str, spans: Sequence[Span]) -> str:
     left = "".join([*pieces, text[last:]])
     left = regex.sub(r"\s+([,.!?;:])", r"\1", left)
     left = regex.sub(r"([,;:])(?:\s*[,;:])+", r"\1", left)
+    left = regex.sub(r"[,;]+(?=[.!?])", "", left)
     return regex.sub(r"\s+", " ", left).strip(" ,;:")
 
 
 def replaced(toxic: str, neutral: str) -> Iterator[tuple[str, str]]:
-    """Words of the toxic side, each with the one to three words that stand in its place on the neutral side."""
-    before = [match[0].casefold() for match in WORD.finditer(toxic)]
-    after = [match[0].casefold() for match in WORD.finditer(neutral)]
-    matcher = difflib.SequenceMatcher(None, before, after, autojunk=False)
+    """Words of the toxic side, each with the one to three words that stand in its place on the neutral side; in scripts
+    without spaces up to four characters, with up to six."""
+    before, after = list(units(toxic)), list(units(neutral))
+    matcher = difflib.SequenceMatcher(
+        None, [token.key for token in before], [token.key for token in after], autojunk=False
+    )
     for tag, begin, end, other_begin, other_end in matcher.get_opcodes():
-        if tag == "replace" and end - begin == 1 and other_end - other_begin <= 3:
-            yield before[begin], " ".join(after[other_begin:other_end])
+        if tag == "replace":
+            word, other = _joined(before[begin:end], 1), _joined(after[other_begin:other_end], 3)
+            if word and other:
+                yield word, other
+
+
+def _joined(found: Sequence[Token], most: int) -> str:
+    """Words with spaces between, characters of a script without spaces side by side; empty where they are more than
+    `most` words (`LONGEST_RUN` characters for a single word, twice `most` for several), or of both kinds."""
+    unspaced = [bool(UNSPACED.match(token.key)) for token in found]
+    if all(unspaced):
+        adjacent = all(one.end == other.begin for one, other in pairwise(found))
+        return "".join(token.key for token in found) if adjacent and len(found) <= max(LONGEST_RUN, 2 * most) else ""
+    return " ".join(token.key for token in found) if not any(unspaced) and len(found) <= most else ""
 
 
 def _fit(pairs: Sequence[tuple[str, str]]) -> Entries:
     seen, removed = Counter[str](), Counter[str]()
     others: dict[str, Counter[str]] = defaultdict(Counter)
     rows: list[tuple[set[str], set[str]]] = []
+    written = Counter[str]()
     for toxic, neutral in pairs:
+        written.update(token.key for token in units(neutral))
         before, after = {token.key for token in tokens(toxic)}, {token.key for token in tokens(neutral)}
         seen.update(before)
         removed.update(before - after)
@@ -166,10 +207,12 @@ def _fit(pairs: Sequence[tuple[str, str]]) -> Entries:
     threshold = _threshold(rows, seen, removed, average)
     toxic_words = [word for word, share in removal.items() if share >= threshold]
     substitutes = {word: _frequent(others[word]) for word in toxic_words}
+    common = [word for word, _ in written.most_common(MOST_COMMON) if removal.get(word, 0.0) < threshold]
     return Entries(
         {word: round(share, 4) for word, share in removal.items()},
         threshold,
         {word: found for word, found in substitutes.items() if found},
+        tuple(common),
     )
 
 
@@ -194,4 +237,5 @@ def _frequent(counts: Counter[str]) -> tuple[str, ...]:
 
 def _entries(tree: Mapping[str, object]) -> Entries:
     entries = Entries(**tree)  # type: ignore[arg-type]
-    return entries._replace(substitutes={word: tuple(found) for word, found in entries.substitutes.items()})
+    substitutes = {word: tuple(found) for word, found in entries.substitutes.items()}
+    return entries._replace(substitutes=substitutes, common=tuple(entries.common))

@@ -31,7 +31,8 @@ class LossSettings(Config):
     toxic_mass: float = Field(default=0.0, ge=0)
     """Probability given to toxic tokens, each by its toxicity in 0..1."""
     toxic_classifier: float = Field(default=0.0, ge=0)
-    """Toxicity that a frozen classifier with the same tokenizer reads from the soft output."""
+    """Toxicity that a frozen classifier reads from the soft output; it is learned from the two sides of the training
+    pairs, in the rewriter's own tokens, before the first stage (`detox.rewriter.side_reader`)."""
     contrast: float = Field(default=0.0, ge=0)
     """COUNT (Pour et al. 2023): the reference has to be likelier than a copy of the source."""
     contrast_negatives: Literal["own", "batch"] = "own"

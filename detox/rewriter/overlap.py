@@ -1,4 +1,4 @@
-"""Whether a rewriter is tested on texts that it learned from: its training pairs against the test's sources.
+"""Whether a rewriter is tested on texts that it learned from, or judged by what learned from the same.
 
 An artifact's manifest has the digest of the prepared pairs among its parents, and the pairs themselves are in the stage
 store beside the run. Where neither can be had, nobody can say, and that is said.
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from detox.data.near_duplicates import fold
-from detox.data.pairs.prepared import FACTS, Case, PreparedPairs
+from detox.data.pairs.prepared import FACTS, Case, PairRow, PreparedPairs
 from detox.governance.manifest import MANIFEST
 from detox.runs.storage import Storage
 
@@ -44,6 +44,23 @@ def overlap_notice(name: str, rewriter: str, pairs: PreparedPairs, cases: Sequen
     return (
         f"What {name} learned from is not recorded within reach, so the test texts may be among it, and its figures "
         "too good."
+    )
+
+
+def judges_notice(name: str, rewriter: str, judge_rows: Sequence[PairRow]) -> str:
+    """A sentence for the reader where what judges a rewriter was trained on pairs that it learned from too; empty where
+    it was not, or where nobody can say (which `overlap_notice` does).
+
+    Args:
+        judge_rows: the `judge` part of the pairs from which the judges learn.
+    """
+    learned = seen_sources(rewriter)
+    shared = sum(fold(row.toxic) in learned for row in judge_rows) if learned else 0
+    if not shared:
+        return ""
+    return (
+        f"The offline judges were trained on {len(judge_rows):,} pairs, of which {name} has seen {shared:,} in "
+        "training: they may share its mistakes. Judge it by the prepared pairs of its own run, or by --judges."
     )
 
 

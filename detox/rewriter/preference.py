@@ -141,30 +141,6 @@ def dpo(
     return Preference(losses_B, chosen_reward_B.detach(), rejected_reward_B.detach())
 
 
-def identity_copies(
-    source_ids_BS: Tensor, source_mask_BS: Tensor, eos_id: int, max_length: int, prompt_B: Tensor | None = None
-) -> Tensor:
-    """Labels `[B, T]` under which the model repeats its source.
-
-    Args:
-        source_ids_BS, source_mask_BS: what the encoder reads, padded on either side.
-        max_length: tokens a row, EOS included; a longer source is cut.
-        prompt_B: tokens of the task prompt ("Detoxify: ") at the start of each source, which are not copied.
-
-    Returns:
-        The source's tokens, one EOS, then `IGNORED`; T is the longest row. A row of padding is an EOS alone.
-    """
-    text_BS = source_mask_BS.bool() & (source_ids_BS != eos_id)
-    if prompt_B is not None:
-        text_BS = text_BS & (text_BS.cumsum(dim=1) > prompt_B[:, None])
-    lengths_B = text_BS.sum(dim=1).clamp(max=max_length - 1)
-    text_first_BS = (~text_BS).int().argsort(dim=1, stable=True)
-    copies_BT = pad(source_ids_BS.gather(1, text_first_BS), (0, 1), value=eos_id)
-    places_T = torch.arange(copies_BT.shape[1], device=copies_BT.device)
-    copies_BT = copies_BT.masked_fill(places_T >= lengths_B[:, None], IGNORED)
-    return copies_BT.masked_fill(places_T == lengths_B[:, None], eos_id)[:, : int(lengths_B.max()) + 1]
-
-
 def decode(
     model: nn.Module, inputs: Mapping[str, Tensor], labels_BT: Tensor, states_BSD: Tensor | None = None
 ) -> Decoded:

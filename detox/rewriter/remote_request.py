@@ -21,6 +21,8 @@ UNKNOWN = "und"
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 SHOWN = 200
 """Characters of an endpoint's own words in a message."""
+ENDED = {"stop", "eos", "eos_token", "end_turn", "stop_sequence"}
+"""Reasons to finish with which an answer is whole, as endpoints name them; none at all is taken for one."""
 
 
 class RemoteError(RuntimeError):
@@ -190,13 +192,15 @@ class Request:
                 200, f"{self._url} answered with what is no chat completion: {self._shown(content)}", "check base_url"
             ) from None
         self._budget.spend(self._position, spent if isinstance(spent, int) else len(json.dumps(body)) + len(content))
-        whole = tuple(dict.fromkeys(text for reason, text in texts if text and reason != "length"))
-        if not whole and any(reason == "length" for reason, _ in texts):
+        whole = tuple(dict.fromkeys(text for reason, text in texts if text and (reason or "stop") in ENDED))
+        if whole:
+            return whole
+        reasons = sorted({str(reason) for reason, _ in texts})
+        if "length" in reasons:
             raise self._error(200, "the answer was cut off at its length limit", "raise max_answer_tokens")
-        if not whole:
-            reasons = ", ".join(sorted({str(reason) for reason, _ in texts})) or "no choices"
-            raise self._error(200, f"the answer is empty (finish_reason: {reasons})", "change prompt or model")
-        return whole
+        state = "broken off" if any(text for _, text in texts) else "empty"
+        because = ", ".join(reasons) or "no choices"
+        raise self._error(200, f"the answer is {state} (finish_reason: {because})", "change prompt or model")
 
     def _no_answer(self, error: httpx.RequestError, tries: int) -> RemoteError:
         if isinstance(error, httpx.TimeoutException):

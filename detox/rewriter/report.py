@@ -20,7 +20,13 @@ from detox.evaluation.report import Block, Callout, Cell, Code, Report, Table, T
 from detox.rewriter.comparison import System, primary_of, verdict
 from detox.rewriter.evaluation import PRIMARY, Judged
 from detox.rewriter.lexicon import Lexicon
-from detox.rewriter.report_sections import language_blocks, overview_figures, sample_table, stage_blocks
+from detox.rewriter.report_sections import (
+    language_blocks,
+    overview_figures,
+    sample_table,
+    stage_blocks,
+    with_interval,
+)
 
 S2_BASELINE, S2_TARGET, S2_AIM = 0.72, 0.25, 0.10
 """S2 5.1: the share of outputs that its baseline copied, what it wants to be below, and ideally."""
@@ -46,10 +52,10 @@ FIGURES = {
 }
 MEANING = (
     "STA: probability that the output is neutral. SIM: similarity of source and output. chrF, BLEU, BERTScore and "
-    "exact match: against the nearest reference. Copies: the source again, but for case, punctuation and white space; "
-    "toxic copies: of sources that the judge finds toxic. Bits: the fewer, the more ordinary the output. Facts: names, "
-    "numbers and links of the source; words: those of its words that are not toxic. A dash: no judge at hand, or "
-    "nothing to count."
+    "exact match: against the nearest reference; within J, chrF against the first, as in PAN. Copies: the source "
+    "again, but for case, punctuation and white space; toxic copies: of sources that the judge finds toxic. Bits: the "
+    "fewer, the more ordinary the output. Facts: names, numbers and links of the source; words: those of its words "
+    "that are not toxic. A dash: no judge at hand, or nothing to count."
 )
 SYNTHETIC_NOTICE = (
     "The pairs of this run are synthetic, written by templates. Its figures show that the machinery works and say "
@@ -170,9 +176,9 @@ def _figures(systems: Sequence[System], judges: Judges) -> list[Block]:
     for system in systems:
         mine = system.judged
         lift = mine.mean(PRIMARY) - copied
-        in_2024: list[Cell] = [_with_interval(mine, PRIMARY), f"{lift:+.3f}", mine.macro(PRIMARY)]
+        in_2024: list[Cell] = [with_interval(mine, PRIMARY), f"{lift:+.3f}", mine.macro(PRIMARY)]
         in_2025: list[Cell] = [mine.mean("j_2025"), mine.macro("j_2025")]
-        main.append([system.name, *in_2024, *in_2025, _with_interval(mine, "copy", percent=True)])
+        main.append([system.name, *in_2024, *in_2025, with_interval(mine, "copy", percent=True)])
     columns = ["system", "J 2024 (95 %)", "lift over copy", "J 2024, mean of languages", "J 2025"]
     columns += ["J 2025, mean of languages", "copies (95 %)"]
     others = [name for name in FIGURES if name not in (PRIMARY, "j_2025", "copy")]
@@ -202,13 +208,6 @@ def _losses(losses: Mapping[str, float]) -> Table | None:
         if rows
         else None
     )
-
-
-def _with_interval(mine: Judged, figure: str, *, percent: bool = False) -> str:
-    value, (low, high) = mine.mean(figure), mine.interval(figure)
-    if math.isnan(value):
-        return "–"
-    return f"{value:.1%} ({low:.1%}–{high:.1%})" if percent else f"{value:.3f} ({low:.3f}–{high:.3f})"
 
 
 def _significance(systems: Sequence[System], chosen: System) -> list[Block]:

@@ -5,6 +5,7 @@ Each function takes the judged systems, or the stages' figures, and gives blocks
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,7 +16,7 @@ from detox.evaluation import plots
 from detox.evaluation.masking import excerpt
 from detox.evaluation.report import Block, Callout, Cell, Figure, Figures, Table, Text
 from detox.rewriter.comparison import System
-from detox.rewriter.evaluation import PRIMARY
+from detox.rewriter.evaluation import ALL, PRIMARY, Judged
 from detox.rewriter.lexicon import Lexicon
 from detox.rewriter.samples import samples
 
@@ -37,6 +38,10 @@ STAGE_FIGURES = {
     "chrf": "chrF",
     "bleu": "BLEU",
     "bert_score": "BERTScore F1",
+    "length_ratio": "length ratio",
+    "fluency": "fluency",
+    "facts_kept": "facts kept",
+    "words_kept": "words kept",
     "joint": "J 2024",
 }
 
@@ -75,18 +80,30 @@ def language_blocks(systems: Sequence[System], chosen: System, aim: float) -> li
     langs = chosen.judged.languages
     counts: list[Cell] = [int((chosen.judged.langs_N == lang).sum()) for lang in langs]
     j_rows: list[list[Cell]] = [["texts", *counts]]
-    j_rows += [[system.name, *(system.judged.mean(PRIMARY, lang) for lang in langs)] for system in systems]
+    j_rows += [[system.name, *(with_interval(system.judged, PRIMARY, lang) for lang in langs)] for system in systems]
     copy_rows: list[list[Cell]] = [
-        [system.name, *(f"{system.judged.mean('copy', lang):.1%}" for lang in langs)] for system in systems
+        [system.name, *(with_interval(system.judged, "copy", lang, percent=True) for lang in langs)]
+        for system in systems
     ]
+    mine = chosen.judged
+    every: list[list[Cell]] = [[name, *(mine.mean(name, lang) for lang in langs)] for name in mine.rows]
     series = {system.name: [system.judged.mean(PRIMARY, lang) for lang in langs] for system in _shown(systems, chosen)}
     svg = plots.bars(series, langs, "languages", y="J 2024")
     return [
         _shortcomings(systems[1], chosen, aim),
-        Table("J 2024 by language", ["system", *langs], j_rows),
-        Table("Copies by language", ["system", *langs], copy_rows),
+        Table("J 2024 by language (95 %)", ["system", *langs], j_rows),
+        Table("Copies by language (95 %)", ["system", *langs], copy_rows),
+        Table(f"Everything that was measured of {chosen.name}, by language", ["figure", *langs], every),
         Figures([Figure("J 2024 by language.", svg, f"Bars by language of {', '.join(series)}; the table has them.")]),
     ]
+
+
+def with_interval(mine: Judged, figure: str, lang: str = ALL, *, percent: bool = False) -> str:
+    """A mean with its 95 % bootstrap interval; a dash where no row has the figure."""
+    value, (low, high) = mine.mean(figure, lang), mine.interval(figure, lang)
+    if math.isnan(value):
+        return "–"
+    return f"{value:.1%} ({low:.1%}–{high:.1%})" if percent else f"{value:.3f} ({low:.3f}–{high:.3f})"
 
 
 def _shortcomings(delete: System, chosen: System, aim: float) -> Callout:
@@ -135,8 +152,14 @@ def stage_blocks(stages: Sequence[Mapping[str, Any]]) -> list[Block]:
         _stage_figure(stages, {"exact": "copy_rate", "normalised": "copy_rate_normalised"}, "Copies", "stage-copies"),
     ]
     drawn = [figure for figure in figures if figure is not None]
-    note = "At the end of each stage, on validation texts rewritten greedily: no control, no reranking, no editing."
+    note = "At the end of each stage, on validation texts: the model's likeliest text, neither reranked nor edited."
     blocks: list[Block] = [Text(note), Table("Stages", ["stage", *present.values()], rows)]
+    langs = sorted({key.partition("/")[2] for stage in stages for key in stage if key.startswith("joint/")})
+    for key, title in (("joint", "J 2024"), ("copy_rate_normalised", "Copies")) if langs else ():
+        by_language: list[list[Cell]] = [
+            [stage["stage"], *(stage.get(f"{key}/{lang}") for lang in langs)] for stage in stages
+        ]
+        blocks.append(Table(f"{title} by stage and language", ["stage", *langs], by_language))
     return [*blocks, Figures(drawn)] if drawn else blocks
 
 

@@ -18,12 +18,17 @@ import numpy as np
 from detox.data.pairs.cleaning import Toxicity
 from detox.evaluation.detoxification import normalised
 from detox.rewriter.generation_settings import RerankSettings
-from detox.rewriter.lexicon import WORD, Lexicon, Span, cut
+from detox.rewriter.lexicon import Lexicon, Span, cut, tokens
 
 How = Literal["model", "reranked", "edited", "already neutral"]
 
 Similarity = Callable[[Sequence[str], Sequence[str], Sequence[str]], np.ndarray]
 """Sources, rewrites and languages in, 0..1 `[N]` out."""
+
+
+UNLESS_ALONE = -1e-6
+"""What a toxic source is worth as its own rewrite: less than whatever keeps enough of the meaning, more than another
+text."""
 
 
 class Rewrite(NamedTuple):
@@ -81,6 +86,9 @@ class Reranker:
         toxicity = self._toxicity(texts, flat_langs) if flat else np.zeros(0)
         similarity = self._similarity(sources, texts, flat_langs) if flat else np.zeros(0)
         worth = self._worth(sources, texts, flat_langs, toxicity, similarity)
+        is_copy = [normalised(text) == normalised(requests[number].source) for number, text in flat]
+        was_toxic = [before_N[number] > self._settings.copies_above for number, _ in flat]
+        worth[np.array(is_copy, bool) & np.array(was_toxic, bool)] = UNLESS_ALONE
         if self._settings.edits == "last_resort":
             will_do = (toxicity <= self._settings.copies_above) & (similarity >= self._settings.least_similarity)
             worth += np.where(will_do, 1.0, 0.0)
@@ -89,7 +97,8 @@ class Reranker:
         for request, offer, edit, before in zip(requests, offers, edits, before_N.tolist(), strict=True):
             mine = slice(begin, begin + len(offer))
             begin += len(offer)
-            if self._settings.edits == "last_resort" and worth[mine][:-1].max(initial=0.0) >= 1:
+            only_edit = self._settings.edits == "last_resort" and edit not in request.candidates
+            if only_edit and worth[mine][:-1].max(initial=0.0) >= 1:
                 mine = slice(mine.start, mine.stop - 1)  # the edit comes last
             best = mine.start + int(np.argmax(worth[mine]))
             how = self._how(request, texts[best], edit, before)
@@ -98,7 +107,7 @@ class Reranker:
 
     def _offers(self, request: Request, edit: str, before: float) -> list[str]:
         """What may be given out: the source alone where it is neutral; else the candidates that are no copies of it,
-        and the edit."""
+        and the edit, which is the source again where nothing can be cut out."""
         if before < self._settings.neutral_below:
             return [request.source]
         is_toxic = before > self._settings.copies_above
@@ -130,7 +139,7 @@ class Reranker:
             return "already neutral"
         if request.candidates and text == request.candidates[0]:
             return "model"
-        return "reranked" if text in request.candidates else "edited" if text == edit else "reranked"
+        return "edited" if text == edit != request.source and text not in request.candidates else "reranked"
 
     def edit(self, source: str, lang: str) -> str:
         """The source without its toxic words; the lexicon's, or the least tolerable by the scorer. Never empty: where
@@ -139,14 +148,18 @@ class Reranker:
         return cut(source, spans) or source
 
     def _least_tolerable(self, source: str, lang: str) -> list[Span]:
-        """Words, one after the other, without which the text is least toxic, until it is not toxic any more."""
-        words = [match.span() for match in WORD.finditer(source)]
+        """Words, one after the other, without which the text is least toxic, until it is not toxic any more; something
+        is always left."""
+        words = [(token.begin, token.end) for token in tokens(source)]
         spans: list[Span] = []
-        while len(spans) < min(self._settings.most_cuts, len(words) - 1):
-            left = [word for word in words if word not in spans]
-            without = [cut(source, sorted([*spans, word])) for word in left]
-            toxicity_W = self._toxicity(without, [lang] * len(left))
-            spans.append(left[int(np.argmin(toxicity_W))])
+        while len(spans) < self._settings.most_cuts:
+            apart = [word for word in words if all(word[1] <= begin or end <= word[0] for begin, end in spans)]
+            cuts = {word: cut(source, sorted([*spans, word])) for word in apart}
+            cuts = {word: text for word, text in cuts.items() if next(tokens(text), None)}
+            if not cuts:
+                break
+            toxicity_W = self._toxicity(list(cuts.values()), [lang] * len(cuts))
+            spans.append(list(cuts)[int(np.argmin(toxicity_W))])
             if toxicity_W.min() < self._settings.copies_above:
                 break
         return sorted(spans)

@@ -51,8 +51,8 @@ class StageSettings(Config):
     """One stage of the curriculum: which pairs, how long, how fast."""
 
     stage: StageName
-    """`easy`, `medium` or `hard` pairs, all of them (`full`), or every neutral text as its own rewrite (`copy`), which
-    gives a model without pretraining the copying habit of a pretrained one."""
+    """`easy`, `medium` or `hard` pairs, all of them (`full`), or both sides of every pair as their own rewrite
+    (`copy`), which gives a model without pretraining the copying habit of a pretrained one."""
     epochs: float = Field(default=1.0, gt=0)
     lr: float = Field(default=0.0, ge=0)
     """Peak learning rate; 0: that of `optimiser.lr`."""
@@ -108,9 +108,11 @@ class RewriterEvaluationSettings(Config):
     """What is measured at the end of each stage, and of the run."""
 
     stage_texts: int = Field(default=200, ge=0)
-    """Validation texts that are rewritten greedily at the end of each stage; 0: all."""
+    """Validation texts that are rewritten at the end of each stage; 0: all."""
+    stage_decoding: Literal["greedy", "steered"] = "greedy"
+    """How: the model's likeliest text alone, or under the controls of `rewriting.decoding`."""
     bert_score: bool = True
-    """Measure BERTScore of English texts at the end of each stage, by the embedded MiniLM."""
+    """Measure English texts at the end of each stage by the embedded MiniLM: their similarity, and BERTScore."""
     judges: str = "offline"
     """Who judges the test: `offline`, `pan2024`, `pan2025`, or a classifier of neutrality by any name that
     `detox classify --model` takes. The stages are always measured by classifiers of the judge part."""

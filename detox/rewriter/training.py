@@ -27,7 +27,7 @@ from detox.classifier.batching import MicroBatch, MicroBatchSampler, evaluation_
 from detox.classifier.training import EVALUATION_TOKENS, ThroughputMeter, common_arguments
 from detox.rewriter.batches import PairDataset, TokenisedPairs
 from detox.rewriter.losses import RewriterLoss, cross_entropy
-from detox.rewriter.preference import IGNORED, reference_logprobs
+from detox.rewriter.preference import reference_logprobs
 from detox.rewriter.settings import StageSettings, TrainRewriterConfig
 
 
@@ -45,12 +45,14 @@ class RewriterTrainer(Seq2SeqTrainer):
         callbacks: Sequence[TrainerCallback],
     ) -> None:
         self._loss_of, self._pad_id = loss_of, pad_id
+        self._usual_lr = args.learning_rate
         self._reference: nn.Module | None = None
         self._validation = PairDataset(validation, pad_id)
         self._validation_lengths = validation.sources.lengths
         self._meter = ThroughputMeter()
         self._parts: dict[str, Tensor] = {}
-        self._logged_step = 0
+        self._parts_since = 0
+        """The optimizer step after which `_parts` begin."""
         super().__init__(
             model=model,
             args=args,
@@ -74,10 +76,9 @@ class RewriterTrainer(Seq2SeqTrainer):
         self.train_dataset = PairDataset(pairs, self._pad_id)
         self._sampler = sampler
         self.args.num_train_epochs = epochs
-        if stage.lr:
-            self.args.learning_rate = stage.lr
+        self.args.learning_rate = stage.lr or self._usual_lr
         self.optimizer = self.lr_scheduler = None
-        self._parts, self._logged_step = {}, 0
+        self._parts = {}
         self._created_lr_scheduler = False
 
     def get_train_dataloader(self) -> DataLoader:
@@ -97,6 +98,8 @@ class RewriterTrainer(Seq2SeqTrainer):
             with torch.no_grad():
                 chosen_B, rejected_B = reference_logprobs(self._reference, inputs)
             inputs = inputs | {"reference_chosen": chosen_B, "reference_rejected": rejected_B}
+        if not self._parts:
+            self._parts_since = self.state.global_step  # a resumed stage does not begin at 0
         found = self._loss(model, inputs)
         for name, value in found.parts.items():
             self._parts[name] = self._parts.get(name, torch.zeros_like(value)) + value * self.args.world_size
@@ -125,30 +128,28 @@ class RewriterTrainer(Seq2SeqTrainer):
         """Negative log-likelihood a target token, over all ranks; NaN without validation pairs."""
         model = self.model
         assert model is not None
-        model.eval()
-        ranks, device = self.args.world_size, next(model.parameters()).device
-        total = torch.zeros(2, dtype=torch.float64)
         if len(self._validation) == 0:
             return math.nan
-        for rows in evaluation_batches(self._validation_lengths, EVALUATION_TOKENS, self.args.process_index, ranks):
+        model.eval()
+        rank, ranks, device = self.args.process_index, self.args.world_size, next(model.parameters()).device
+        loss_P = torch.zeros(len(self._validation), dtype=torch.float64, device=device)
+        for rows in evaluation_batches(self._validation_lengths, EVALUATION_TOKENS, rank, ranks):
             inputs = self._validation.__getitems__(MicroBatch(rows.tolist(), rows))
             labels_BT = inputs["labels"].to(device)
             wanted = {key: inputs[key].to(device) for key in ("input_ids", "attention_mask")}
             with self.compute_loss_context_manager():
                 logits_BTV = model(**wanted, labels=labels_BT).logits
-            total += (
-                torch.stack([cross_entropy(logits_BTV, labels_BT).sum(), (labels_BT != IGNORED).sum()]).double().cpu()
-            )
+            loss_P[rows] = cross_entropy(logits_BTV, labels_BT).double()
         model.train()
         if ranks > 1:
-            dist.all_reduce(total)
-        return float(total[0] / total[1])
+            dist.all_reduce(loss_P, dist.ReduceOp.MAX)  # where rows ran out two ranks have the same one
+        return float(loss_P.sum() / self._validation.target_tokens)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if "loss" in logs:
-            steps = max(1, self.state.global_step - self._logged_step)
+            steps = max(1, self.state.global_step - self._parts_since)
             logs = logs | {f"loss/{name}": float(value) / steps for name, value in self._parts.items()}
-            self._parts, self._logged_step = {}, self.state.global_step
+            self._parts = {}
             logs = logs | self._meter.read(self.state.global_step, self.args.world_size)
         super().log(logs, start_time)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,24 +10,26 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 import torch.distributed as dist
-from transformers import PreTrainedTokenizerBase, TrainerCallback, set_seed
+from transformers import TrainerCallback, set_seed
 
+from detox.classifier.model_scorers import model_parent
 from detox.classifier.sides import SideScorer
 from detox.classifier.training import resolve_precision
 from detox.classifier.worker import Place
 from detox.data.pairs.prepared import Case, PairRow, PreparedPairs, cases
-from detox.evaluation.detoxification import bleu, chrf, copies, matches_reference, pan2024_joint
-from detox.evaluation.judges import character_similarity
-from detox.evaluation.minilm import ENGLISH, MiniLm
+from detox.evaluation.judges import offline_judges
 from detox.models.loading import LoadedModel
 from detox.models.seq2seq import load_seq2seq, with_lora
-from detox.rewriter.batches import TokenisedPairs, prompted, tokenise_pairs
+from detox.rewriter.backend import ModelBackend
+from detox.rewriter.batches import TokenisedPairs, tokenise_pairs
 from detox.rewriter.curriculum import CurriculumSeq2SeqTrainer, Figures, plan
-from detox.rewriter.generation import generate
-from detox.rewriter.generation_settings import GenerationSettings
+from detox.rewriter.decoding import Steering
+from detox.rewriter.evaluation import PRIMARY, Judged, judge
+from detox.rewriter.generation_settings import DecodingSettings, GenerationSettings
 from detox.rewriter.lexicon import Lexicon
 from detox.rewriter.losses import build_loss
 from detox.rewriter.settings import TrainRewriterConfig
+from detox.rewriter.side_reader import fit_side_reader
 from detox.rewriter.training import RewriterTrainer, training_arguments
 from detox.runs.stages import StageStore
 
@@ -64,17 +67,23 @@ def train_one_rank(
     loaded = load_for_training(config, train)
     tokenised = tokenise_pairs(train, loaded.tokenizer, config.model, lexicon)
     toxicity_V = token_toxicity(tokenised, loaded.model.config.vocab_size)
+    arguments = training_arguments(config, place.scratch, place.ranks)
+    losses = [stage.loss or config.loss for stage in config.curriculum.stages]
+    classifier = None
+    if any(loss.toxic_classifier for loss in losses):
+        classifier = fit_side_reader(tokenised, loaded.model.config.vocab_size, config.run.seed)
+        classifier.model.to(arguments.device)
     trainer = RewriterTrainer(
         model=loaded.model,
-        args=training_arguments(config, place.scratch, place.ranks),
-        loss_of=lambda stage: build_loss(stage.loss or config.loss, toxicity_V),
+        args=arguments,
+        loss_of=lambda stage: build_loss(stage.loss or config.loss, toxicity_V, classifier),
         validation=tokenise_pairs(validation, loaded.tokenizer, config.model, lexicon),
         pad_id=int(loaded.tokenizer.pad_token_id),  # type: ignore[arg-type]
         callbacks=(),
     )
-    made_by = produced_by(config, pairs, loaded, place.ranks)
+    made_by = produced_by(config, pairs, loaded)
     stages = plan(train, config, made_by)
-    check = StageCheck(config, loaded, pairs)
+    check = StageCheck(config, loaded, pairs, lexicon)
     habit = tokenise_pairs(as_copies(train), loaded.tokenizer, config.model, lexicon)
     controller = CurriculumSeq2SeqTrainer(trainer, tokenised, habit, stages, store, config, check)
     controller.listen(callbacks_at(controller.steps_done(resume_from)))
@@ -127,54 +136,59 @@ def token_toxicity(pairs: TokenisedPairs, vocabulary: int, prior: float = 5.0) -
     return torch.from_numpy(np.where(seen_V > 0, np.clip(share_V - average, 0, 1), 0.0)).float()
 
 
-def produced_by(config: TrainRewriterConfig, pairs: PreparedPairs, loaded: LoadedModel, ranks: int) -> dict[str, Any]:
+def produced_by(config: TrainRewriterConfig, pairs: PreparedPairs, loaded: LoadedModel) -> dict[str, Any]:
     """What all stages have in common: with the stage itself, all that determines what it leaves."""
+    measured = {"stage_texts", "bert_score", "stage_decoding"}
+    is_steered = config.evaluation.stage_decoding == "steered"
     return {
         "pairs": pairs.digest,
         "model": config.model.model_dump(mode="json"),
-        "revision": loaded.revision,
+        "base_model": model_parent(loaded.name, loaded.revision, config.run.seed)["digest"],
         "loss": config.loss.model_dump(mode="json"),
         "batch": config.batch.model_dump(mode="json"),
         "optimiser": config.optimiser.model_dump(mode="json"),
         "precision": resolve_precision(config.optimiser.precision),
-        "evaluation": config.evaluation.model_dump(mode="json", include={"stage_texts", "bert_score"}),
+        "evaluation": config.evaluation.model_dump(mode="json", include=measured),
+        "decoding": config.rewriting.decoding.model_dump(mode="json") if is_steered else {},
         "seed": config.run.seed,
-        "ranks": ranks,
+        "ranks": max(1, config.scaling.num_workers),  # an elastic run may have had fewer for a while
         "threads": config.scaling.threads_per_worker,
     }
 
 
 class StageCheck:
-    """Figures of the model as it is: validation texts rewritten greedily, by all ranks together, known to each."""
+    """Figures of the model as it is: validation texts rewritten and judged, by all ranks together, known to each."""
 
-    def __init__(self, config: TrainRewriterConfig, loaded: LoadedModel, pairs: PreparedPairs) -> None:
-        self._config, self._loaded = config, loaded
+    def __init__(
+        self, config: TrainRewriterConfig, loaded: LoadedModel, pairs: PreparedPairs, lexicon: Lexicon
+    ) -> None:
+        self._loaded = loaded
         every = cases(pairs.part("validation"))
         most = config.evaluation.stage_texts or len(every)
         chosen = np.random.default_rng(config.run.seed).permutation(len(every))[:most]
         self._cases = [every[at] for at in sorted(chosen)]
-        judge = pairs.part("judge")
-        self._toxicity = SideScorer.fit(*columns(judge)) if judge else None
-        english = any(case.lang == ENGLISH for case in self._cases)
-        self._encoder = MiniLm() if english and config.evaluation.bert_score else None
+        judge_rows, train = pairs.part("judge"), pairs.part("train")
+        self._judges = offline_judges(judge_rows, config.evaluation.bert_score) if judge_rows else None
+        self._lexicon = Lexicon.fit((row.lang, row.toxic, row.neutral) for row in judge_rows or train)
+        decoding = config.rewriting.decoding if config.evaluation.stage_decoding == "steered" else DecodingSettings()
+        needs_scores = decoding.toxicity or decoding.rescoring
+        toxicity = SideScorer.fit(*columns(train)) if needs_scores else None
+        greedy = GenerationSettings(max_new_tokens=config.model.max_target_tokens)
+        steering = Steering(decoding, loaded.tokenizer, lexicon, toxicity)
+        self._backend = ModelBackend(loaded, config.model, greedy, steering)
 
     def __call__(self) -> Figures:
         outputs = self._rewritten()
-        if self._toxicity is None or not outputs:
+        if self._judges is None or not outputs:
             return {}
-        figures = greedy_figures(self._cases, outputs, self._toxicity)
-        if self._encoder is not None:
-            english = [at for at, case in enumerate(self._cases) if case.lang == ENGLISH]
-            references = [self._cases[at].references for at in english]
-            figures["bert_score"] = float(self._encoder.bert_score([outputs[at] for at in english], references).mean())
-        return figures
+        return stage_figures(judge("", outputs, self._cases, self._judges, self._lexicon))
 
     def _rewritten(self) -> list[str]:
         ranks = dist.get_world_size() if dist.is_initialized() else 1
         rank = dist.get_rank() if ranks > 1 else 0
-        mine = rewrite_greedily(self._loaded, self._cases[rank::ranks], self._config)
-        shares: list[Any] = [mine]
+        shares: list[Any] = [self._written(self._cases[rank::ranks])]
         if ranks > 1:
+            mine = shares[0]
             shares = [None] * ranks
             dist.all_gather_object(shares, mine)
         outputs = [""] * len(self._cases)
@@ -182,49 +196,34 @@ class StageCheck:
             outputs[at::ranks] = share
         return outputs
 
+    def _written(self, wanted: Sequence[Case]) -> list[str]:
+        """The model's likeliest rewrite of each source, whole or not."""
+        was_training = self._loaded.model.training
+        self._loaded.model.eval()
+        found = self._backend.written([case.source for case in wanted], [case.lang for case in wanted])
+        self._loaded.model.train(was_training)
+        return [row[0].text for row in found]
+
+
+def stage_figures(judged: Judged) -> Figures:
+    """Means over all texts, and of `PRIMARY` and copies over those of each language (`copy/de`); what is undefined is
+    left out."""
+    figures = {STAGE_NAMES.get(name, name): judged.mean(name) for name in judged.rows}
+    if len(judged.languages) > 1:
+        for name in (PRIMARY, "copy"):
+            figures |= {f"{STAGE_NAMES[name]}/{lang}": judged.mean(name, lang) for lang in judged.languages}
+    return {name: value for name, value in figures.items() if not math.isnan(value)}
+
+
+STAGE_NAMES = {
+    "copy_exact": "copy_rate",
+    "copy": "copy_rate_normalised",
+    "toxic_copy": "toxic_copy_rate",
+    PRIMARY: "joint",
+}
+"""Figures of a stage with names of their own (S2 section 6)."""
+
 
 def columns(rows: Sequence[PairRow]) -> tuple[list[str], list[str], list[str]]:
     """Toxic sides, neutral sides, languages."""
     return [row.toxic for row in rows], [row.neutral for row in rows], [row.lang for row in rows]
-
-
-def rewrite_greedily(loaded: LoadedModel, wanted: Sequence[Case], config: TrainRewriterConfig) -> list[str]:
-    """The model's own likeliest rewrite of each source: no control, no reranking."""
-    settings = GenerationSettings(max_new_tokens=config.model.max_target_tokens)
-    texts = [prompted(case.source, case.lang, config.model) for case in wanted]
-    if not texts:
-        return []
-    was_training = loaded.model.training
-    loaded.model.eval()
-    ids = loaded.tokenizer(texts, truncation=True, max_length=config.model.max_source_tokens)["input_ids"]
-    found = generate(loaded.model, ids, settings)
-    loaded.model.train(was_training)
-    return decode([row[0].tokens for row in found], loaded.tokenizer)
-
-
-def decode(tokens: list[list[int]], tokenizer: PreTrainedTokenizerBase) -> list[str]:
-    return [text.strip() for text in tokenizer.batch_decode(tokens, skip_special_tokens=True)]
-
-
-def greedy_figures(
-    wanted: Sequence[Case], outputs: Sequence[str], toxicity: Callable[[Sequence[str], Sequence[str]], np.ndarray]
-) -> Figures:
-    """What a stage's rewrites are worth, 0..1 each."""
-    sources, langs = [case.source for case in wanted], [case.lang for case in wanted]
-    references = [list(case.references) for case in wanted]
-    before_N, after_N = toxicity(sources, langs), toxicity(outputs, langs)
-    similarity_N, chrf_N = character_similarity(sources, outputs, langs), chrf(outputs, references)
-    found = copies(sources, outputs, before_N)
-    rows = {
-        "copy_rate": found.exact_N,
-        "copy_rate_normalised": found.normalised_N,
-        "toxic_copy_rate": found.residual_N,
-        "exact_match": matches_reference(outputs, references),
-        "toxicity_before": before_N,
-        "toxicity_after": after_N,
-        "similarity": similarity_N,
-        "chrf": chrf_N,
-        "bleu": bleu(outputs, references),
-        "joint": pan2024_joint(1 - after_N, similarity_N, chrf_N),
-    }
-    return {name: float(np.mean(values)) for name, values in rows.items()}

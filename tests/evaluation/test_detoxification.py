@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from detox.evaluation.detoxification import (
-    character_similarity,
     chrf,
     copies,
     facts,
     kept,
+    kept_share,
     length_ratio,
     matches_reference,
     normalised,
@@ -77,10 +77,8 @@ def test_matches_any_reference() -> None:
     assert matches_reference(["Well done!", "no"], [["bad", "well done"], ["yes"]]).tolist() == [True, False]
 
 
-def test_length_ratio_and_similarity() -> None:
+def test_length_ratio() -> None:
     assert length_ratio(["abcd", "", ""], ["ab", "", "x"]).tolist() == [0.5, 1.0, np.inf]
-    assert character_similarity(["abcd"], ["abcd"])[0] == 1
-    assert character_similarity(["abcd"], ["wxyz"])[0] == 0
 
 
 def test_facts_are_links_numbers_and_names() -> None:
@@ -91,3 +89,13 @@ def test_facts_are_links_numbers_and_names() -> None:
 def test_what_is_kept_counts_each_time() -> None:
     assert kept(["a 7 7 Bob"], ["a 7 bob"], lambda text: ["7", "7", "Bob"])[0] == pytest.approx(2 / 3)
     assert np.isnan(kept(["nothing"], ["x"], facts)[0])
+
+
+def test_what_is_kept_stands_as_such() -> None:
+    """A page is no other page for beginning like it, nor a word a part of another; quotes and case do not matter."""
+    assert kept(["page 1"], ["page 12"], facts)[0] == 0
+    assert kept(["page 12"], ["see page 12."], facts)[0] == 1
+    assert kept_share(["I", "a", "he"], "this is that thing") == 0
+    assert kept_share(["Read", "it"], "'read' IT") == 1
+    assert kept_share(["https://a.org/x", "@bob"], "see https://a.org/x") == 0.5
+    assert kept_share(["你", "好"], "你们好") == 1

@@ -62,6 +62,19 @@ def inside(source: Path, tmp_path_factory) -> Path:
     return storage / "run"
 
 
+@pytest.mark.parametrize(
+    ("patch", "said"),
+    [
+        ({"data.judge_share": 0.0}, "no pairs to train the judges on: set --data.judge-share above 0"),
+        ({"data.split.ratios": (0.9, 0.1, 0.0)}, "no pairs to test the rewriter on"),
+    ],
+)
+def test_what_only_the_report_would_miss_is_missed_before_training(source, tmp_path, patch, said) -> None:
+    with pytest.raises(ValueError, match=said):
+        train_rewriter.run(config(source, tmp_path, **patch), "demo")
+    assert not list((tmp_path / "stages").glob("rewriter-*"))
+
+
 def test_pairs_in_artifact_and_report_out(inside: Path) -> None:
     summary = json.loads((inside / "summary.json").read_text())
     assert {

@@ -18,7 +18,7 @@ MAX_SOURCE_TOKENS = 40
 SHORT = GenerationSettings(max_new_tokens=40)
 
 RUDE = "Who moved my lineup to the archive, you plonker?"
-CIVIL = "Who moved my lineup to the archive,?"
+CIVIL = "Who moved my lineup to the archive?"
 """What is left when the words are cut out that the pairs know as toxic."""
 THANKS = "Thanks for the note about the new goalkeeper."
 

@@ -20,7 +20,7 @@ from detox.data.pairs.prepared import PairRow, PreparedPairs
 from detox.data.pairs.settings import PairSettings
 from detox.data.synthetic_pairs import generate_pairs
 from detox.rewriter.batches import CompetenceSampler, competence
-from detox.rewriter.curriculum import WEIGHTS, Figures, plan
+from detox.rewriter.curriculum import WEIGHTS, Figures, mean_loss, plan
 from detox.rewriter.loss_settings import LossSettings
 from detox.rewriter.settings import StageSettings, TrainRewriterConfig
 from detox.rewriter.worker import train_one_rank
@@ -102,6 +102,7 @@ def test_each_stage_trains_its_level_and_says_how_it_went(whole, pairs: Prepared
     for name, figures in zip(("easy", "medium", "hard"), whole[1], strict=True):
         assert figures["pairs"] == levels.count(name)
         assert {"train_loss", "loss", "perplexity", "copy_rate", "bleu", "chrf", "joint"} <= figures.keys()
+        assert {"length_ratio", "fluency", "words_kept", "similarity", "toxicity_after"} <= figures.keys()
         assert figures["perplexity"] == pytest.approx(np.exp(figures["loss"]))
     assert whole[1][2]["loss"] < whole[1][0]["loss"]
 
@@ -142,6 +143,42 @@ def test_an_interrupted_curriculum_goes_on_where_it_stopped(whole, pairs, tmp_pa
     train(settings, pairs, tmp_path, resume_from=checkpoints[-1] if checkpoints else None)
     for stage in ("easy", "medium", "hard"):
         assert same(stage_weights(tmp_path, stage), stage_weights(whole[0], stage)), stage
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_stage_without_a_rate_of_its_own_has_the_runs(pairs, tmp_path: Path, begun: bool) -> None:
+    """Not that of the stage before it, whether that was trained just now or taken from the store."""
+    rates: list[float] = []
+
+    class Note(TrainerCallback):
+        def on_log(self, args: object, state: object, control: object, **kwargs: object) -> None:
+            rates.extend([kwargs["logs"]["learning_rate"]] if "learning_rate" in kwargs["logs"] else [])
+
+    fast = EASY.model_copy(update={"lr": 5e-2})
+    patch = {"optimiser.schedule": "constant", "optimiser.warmup_ratio": 0.0, "optimiser.max_steps": 2}
+    if begun:
+        train(config(fast, **patch), pairs, tmp_path)
+    train(config(fast, MEDIUM, **patch), pairs, tmp_path, [Note()])
+    assert rates == [*([] if begun else [5e-2, 5e-2]), 1e-3, 1e-3]
+
+
+def test_a_resumed_stage_has_the_loss_of_all_its_steps() -> None:
+    """Lines of 2 and 1 steps: (2 · 3.0 + 1 · 1.5) / 3; before the first line, what the Trainer says."""
+    history = [{"step": 2, "loss": 3.0}, {"step": 2, "eval_loss": 9.0}, {"step": 3, "loss": 1.5}]
+    assert mean_loss(history, 0.0) == pytest.approx(2.5)
+    assert mean_loss([], 4.0) == 4.0
+
+
+def test_stages_can_be_measured_under_the_controls(pairs: PreparedPairs, tmp_path: Path) -> None:
+    """A penalty on every toxic token that a model which copies does not overcome; the stage is another one in the
+    store."""
+    plain = {"rewriting.decoding.toxicity": 1000.0, "model.name": "tiny/copy_t5"}
+    steered = {"evaluation.stage_decoding": "steered"} | plain
+    figures = [
+        train(config(EASY, **patch), pairs, tmp_path / name)[0] for name, patch in (("a", plain), ("b", steered))
+    ]
+    assert figures[0]["loss"] == figures[1]["loss"]
+    assert figures[1]["toxicity_after"] < figures[0]["toxicity_after"]
 
 
 def test_another_seed_shares_nothing(whole, pairs: PreparedPairs) -> None:

@@ -20,7 +20,7 @@ from detox.rewriter.decoding import CopyPenalty, LexiconBias, Steering, Substitu
 from detox.rewriter.generation import generate
 from detox.rewriter.generation_settings import DecodingSettings, GenerationSettings
 from detox.rewriter.lexicon import Entries, Lexicon
-from detox.rewriter.spelling import Speller, casings
+from detox.rewriter.spelling import Speller, casings, pieces
 from detox.rewriter.trie import Trie, TrieBias
 from tests.rewriter.test_generation import lively, until_eos
 
@@ -332,27 +332,39 @@ def test_rows_without_substitutes_and_no_rows_at_all(speller: Speller) -> None:
 
 
 def test_each_token_loses_by_its_toxicity(model: tiny.TinyModel) -> None:
-    """Weights 0, 1/4 and 1 at strength 2; the model's vocabulary is longer than the table; another language's table."""
-    toxicity = {"en": np.array([0, 0.25, 1], np.float32), "": np.array([1, 0, 0], np.float32)}
-    steering = Steering(DecodingSettings(toxicity=2), model.tokenizer, LEXICON, toxicity=toxicity)
-    [control] = steering.prepare([Source("", "en"), Source("", "de")])
-    added_RV = control(step_of([[1], [1], [1]], rows=[1, 0, 0]), torch.zeros(3, 5))
-    assert added_RV.tolist() == [[-2, 0, 0, 0, 0], [0, -0.5, -2, 0, 0], [0, -0.5, -2, 0, 0]]
-    steering = Steering(DecodingSettings(toxicity=2), model.tokenizer, LEXICON, toxicity={"en": toxicity["en"]})
-    [control] = steering.prepare([Source("", "de")])
-    assert change(control, [1], 3) == {}
+    """At strength 2, by what it adds to an empty text's 0.25: one piece 0.5 more, in German nothing. The model may have
+    more tokens than the tokenizer."""
+    letters, special = [piece.strip() for piece in pieces(model.tokenizer)], set(model.tokenizer.all_special_ids)
+    chosen = max((piece for token, piece in enumerate(letters) if token not in special), key=len)
+
+    def score(texts: Sequence[str], langs: Sequence[str]) -> np.ndarray:
+        rows = zip(texts, langs, strict=True)
+        return np.array([0.75 if text == chosen and lang == "en" else 0.25 for text, lang in rows])
+
+    toxic = {token for token, piece in enumerate(letters) if piece == chosen} - special
+    assert toxic
+    [control] = Steering(DecodingSettings(toxicity=2), model.tokenizer, LEXICON, score).prepare(
+        [Source("", "en"), Source("", "de")]
+    )
+    added_RV = control(step_of([[1], [1]], rows=[1, 0]), torch.zeros(2, len(model.tokenizer) + 3))
+    assert (added_RV[0] == 0).all()
+    assert {int(token): float(added_RV[1, token]) for token in added_RV[1].nonzero()} == dict.fromkeys(toxic, -1.0)
 
 
-def test_a_lexicon_or_classifier_gives_each_token_s_toxicity(model: tiny.TinyModel) -> None:
-    def score(texts: Sequence[str]) -> np.ndarray:
-        return np.array([float(bool(LEXICON.spans(text, "de"))) or 0.1 for text in texts])
+def test_a_lexicon_or_classifier_gives_each_token_s_toxicity() -> None:
+    """`gift` is toxic in German, with 1 against an empty text's 0.1."""
 
-    tokenizer = tiny.build_tokenizer("t5", ["das gift ist dumm"] * 20, vocab_size=40)
-    toxicity_V = vocabulary_toxicity(tokenizer, score)
-    pieces = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
-    toxic = {piece for piece, toxicity in zip(pieces, toxicity_V, strict=True) if toxicity == 1}
-    assert toxic <= {"▁gift", "gift"}
-    assert (toxicity_V[tokenizer.all_special_ids] == 0).all()
+    def score(texts: Sequence[str], langs: Sequence[str]) -> np.ndarray:
+        rows = zip(texts, langs, strict=True)
+        return np.array([float(bool(LEXICON.spans(text, lang))) or 0.1 for text, lang in rows])
+
+    tokenizer = tiny.build_tokenizer("bert", ["das gift ist dumm"] * 20)
+    gift = tokenizer.convert_tokens_to_ids("gift")
+    assert gift != tokenizer.unk_token_id
+    toxicity_V = vocabulary_toxicity(tokenizer, score, "de")
+    assert toxicity_V[gift] == pytest.approx(0.9)
+    assert toxicity_V.sum() == pytest.approx(0.9)
+    assert vocabulary_toxicity(tokenizer, score, "en").sum() == 0
     assert toxicity_V.dtype == np.float32
 
 
@@ -362,30 +374,40 @@ def test_rescoring_by_hand(model: tiny.TinyModel) -> None:
     """
     tokens = ids_of(Speller(model.tokenizer), "you are an idiot")
     first, second = tokens[-1], tokens[0]
-    seen: list[str] = []
+    seen: list[tuple[str, str]] = []
 
-    def score(texts: Sequence[str]) -> np.ndarray:
-        seen.extend(texts)
+    def score(texts: Sequence[str], langs: Sequence[str]) -> np.ndarray:
+        seen.extend(zip(texts, langs, strict=True))
         return np.array([0.9 if text.endswith("idiot") else 0.2 for text in texts])
 
-    steering = Steering(DecodingSettings(rescoring=10, rescored_tokens=2), model.tokenizer, LEXICON, score=score)
+    steering = Steering(DecodingSettings(rescoring=10, rescored_tokens=2), model.tokenizer, LEXICON, score)
     [control] = steering.prepare([Source("", "en")])
     scores_RV = torch.zeros(1, len(model.tokenizer))
     scores_RV[0, first], scores_RV[0, second] = 5.0, 4.0
     added_RV = control(step_of([tokens[:-1]]), scores_RV.clone()) - scores_RV
     assert {int(t): round(float(added_RV[0, t]), 4) for t in added_RV[0].nonzero()} == {first: 1.0, second: 8.0}
-    assert seen[0] == "you are an idiot"
+    assert seen[0] == ("you are an idiot", "en")
 
 
 # Whole
 
 
 def test_settings_without_their_means_are_refused(model: tiny.TinyModel) -> None:
-    with pytest.raises(ValueError, match="toxicity is on, and no token has a toxicity: give `toxicity`"):
-        Steering(DecodingSettings(toxicity=1), model.tokenizer, LEXICON)
-    with pytest.raises(ValueError, match="rescoring is on, and nothing scores: give `score`"):
-        Steering(DecodingSettings(rescoring=1), model.tokenizer, LEXICON)
+    for strength in ({"toxicity": 1}, {"rescoring": 1}):
+        with pytest.raises(ValueError, match="need something that scores texts: give `toxicity`"):
+            Steering(DecodingSettings(**strength), model.tokenizer, LEXICON)
     assert Steering(DecodingSettings(), model.tokenizer, LEXICON).prepare([Source("", "en")]) == []
+
+
+def test_frequent_neutral_words_stay_writable(speller: Speller) -> None:
+    """What a lexicon learned to be frequent on the neutral side is spared as in the test of harmless words above."""
+    toxic = next(
+        word for word in ("ass", "fool", "idiot") for letter in "eiuo" if _goes_on(speller, word, word + letter)
+    )
+    longer = next(toxic + letter for letter in "eiuo" if _goes_on(speller, toxic, toxic + letter))
+    lexicon = Lexicon({"en": LEXICON.languages["en"]._replace(common=(longer,))})
+    [control] = Steering(DecodingSettings(lexicon=8), speller.tokenizer, lexicon).prepare([Source("", "en")])
+    assert bias_on(control, speller, "a ", toxic) == 0
 
 
 SOURCES = [
@@ -395,15 +417,13 @@ SOURCES = [
 
 def everything(model: tiny.TinyModel, sources: Sequence[Source] = SOURCES) -> list[Control]:
     """All controls at once, weak enough that the model has its say."""
-    strengths = DecodingSettings(lexicon=5, substitutes=5, copy_penalty=5, toxicity=5, rescoring=3, rescored_tokens=3)
-    toxicity_V = np.linspace(0, 1, len(model.tokenizer), dtype=np.float32)
+    strengths = DecodingSettings(lexicon=5, substitutes=5, copy_penalty=5, toxicity=5, rescoring=20, rescored_tokens=3)
 
-    def score(texts: Sequence[str]) -> np.ndarray:
-        return np.array([len(text) % 7 / 7 for text in texts])
+    def score(texts: Sequence[str], langs: Sequence[str]) -> np.ndarray:
+        rows = zip(texts, langs, strict=True)
+        return np.array([sum(map(ord, text + lang)) % 7 / 7 for text, lang in rows])
 
-    steering = Steering(
-        strengths, model.tokenizer, LEXICON, toxicity={"": toxicity_V, "de": toxicity_V[::-1]}, score=score
-    )
+    steering = Steering(strengths, model.tokenizer, LEXICON, score)
     return steering.prepare(sources)
 
 

@@ -65,6 +65,7 @@ def test_the_nearest_reference_counts_where_pan_says_nothing() -> None:
     found = row("Read it")
     assert [found[name] for name in ("chrf", "exact_match")] == pytest.approx([1, 1])
     assert found["similarity_2025"] == pytest.approx(0.5)
+    assert found["j_2024"] < 0.9 * 0.5 * 0.5, "chrF within J is against the first reference, which it is far from"
     assert found["facts_kept"] == 0  # the page number is gone
     assert found["words_kept"] == pytest.approx(1 / 4)  # of You, read, page, 12
 

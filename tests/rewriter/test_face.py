@@ -13,7 +13,7 @@ import detox
 from detox.models import tiny
 from detox.rewriter.backend import ModelBackend
 from detox.rewriter.face import Rewriter
-from detox.rewriter.generation_settings import GenerationSettings, RerankSettings
+from detox.rewriter.generation_settings import DecodingSettings, GenerationSettings, RerankSettings
 from detox.rewriter.remote import RemoteError
 from detox.rewriter.remote_settings import RemoteLimits, RemoteSettings
 from tests.rewriter.artifacts import CIVIL, MAX_SOURCE_TOKENS, RUDE, THANKS, TOXIC, write_rewriter
@@ -38,6 +38,27 @@ def test_a_run_and_its_artifact_are_one_rewriter(run: Path, rewriter: Rewriter) 
     again = Rewriter.load(str(run / "artifact"), device="cpu")
     assert again.languages == ("en",)
     assert again.rewrite(TOXIC[:5], "en") == rewriter.rewrite(TOXIC[:5], "en")
+
+
+def test_an_artifact_on_the_hub(run: Path, tmp_path: Path) -> None:
+    """Fetched whole, its manifest verified, and as good as on the disk."""
+    from tests.hub import run_python, stub_hub
+
+    code = "import detox, sys; print(detox.Rewriter.load('lab/civil').rewrite(sys.argv[1], 'en')[0].text)"
+    with stub_hub(tmp_path / "hf_home", models={"lab/civil": run / "artifact"}) as hub:
+        assert run_python(hub, code, RUDE).splitlines()[-1] == CIVIL
+
+
+def test_a_classifier_guides_decoding_where_the_settings_say_so(rewriter: Rewriter) -> None:
+    """By the scorer of the reranker: what a strongly guided model writes is less toxic than what it writes alone."""
+    guided = rewriter.with_settings(
+        rewriter.settings.model_copy(update={"decoding": DecodingSettings(toxicity=40.0, rescoring=20.0)})
+    )
+    langs = ["en"] * 8
+    plain, steered = ([row[0].text for row in one._backend.written(TOXIC[:8], langs)] for one in (rewriter, guided))
+    before, after = (rewriter._toxicity(texts, langs).mean() for texts in (plain, steered))
+    assert plain != steered
+    assert after < before
 
 
 def test_names_that_lead_to_no_rewriter(run: Path, tmp_path: Path) -> None:

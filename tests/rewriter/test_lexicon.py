@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from detox.rewriter.lexicon import Lexicon, cut, replaced, tokens
+from detox.rewriter.lexicon import Lexicon, cut, replaced, tokens, units
 
 PLAIN = ("the report is late", "we met at the bridge", "the garden was open", "read the letter again")
 
@@ -43,6 +43,20 @@ def test_scripts_without_spaces_are_learned_by_runs() -> None:
     assert "笨" not in lexicon.delete("他们笨蛋来了", "zh")
 
 
+def test_letters_beside_a_script_without_spaces_are_words_of_their_own() -> None:
+    """An insult in Latin letters inside a Chinese clause is learned, found and cut like any word."""
+    assert [token.key for token in units("你是SB吗 ok")] == ["你", "是", "sb", "吗", "ok"]
+    assert [token.key for token in tokens("你sb")] == ["你", "sb"]
+    pairs = [("zh", f"你是sb吗{digit}", f"你是吗{digit}") for digit in "一二三四五六七八九十百千万东西南北上下中"]
+    assert Lexicon.fit(pairs).delete("他是sb吗", "zh") == "他是吗"
+
+
+def test_frequent_neutral_words_are_known() -> None:
+    common = Lexicon.fit(english()).languages["en"].common
+    assert {"the", "person"} <= set(common)
+    assert not {"damn", "fool"} & set(common)
+
+
 def test_a_language_with_few_pairs_learns_nothing() -> None:
     lexicon = Lexicon.fit([*english(), ("de", "du depp", "du")])
     assert lexicon.weights("de") == {}
@@ -61,6 +75,7 @@ def test_words_keep_marks_and_hidden_letters() -> None:
         ("well, fool, go", "fool", "well, go"),
         ("fool!", "fool", "!"),
         ("a , b", "a", "b"),
+        ("the archive, fool?", "fool", "the archive?"),
     ],
 )
 def test_what_a_cut_leaves_is_tidied(text: str, gone: str, left: str) -> None:
@@ -71,6 +86,8 @@ def test_what_a_cut_leaves_is_tidied(text: str, gone: str, left: str) -> None:
 def test_replacements_are_found_by_alignment() -> None:
     assert list(replaced("the fool wrote it", "the new user wrote it")) == [("fool", "new user")]
     assert list(replaced("the damn fool wrote it", "somebody wrote it")) == []  # three words for one
+    assert list(replaced("你是笨蛋吗", "你是朋友吗")) == [("笨蛋", "朋友")]
+    assert list(replaced("你是sb吗", "你是朋友吗")) == [("sb", "朋友")]
 
 
 def test_it_is_stored_as_text(tmp_path: Path) -> None:

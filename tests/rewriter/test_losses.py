@@ -37,7 +37,7 @@ from detox.rewriter.losses import (
     soft_embeddings,
     token_unlikelihood,
 )
-from detox.rewriter.preference import IGNORED, decode, identity_copies, reference_logprobs, sequence_logprobs
+from detox.rewriter.preference import IGNORED, decode, reference_logprobs, sequence_logprobs
 
 LN = math.log
 PAIRS = [
@@ -364,7 +364,7 @@ def micro_batch(policy: tiny.TinyModel, rows: slice = slice(None), copies_as_lab
     encoded = tokenizer(list(sources), padding=True, return_tensors="pt")
     labels_BT = tokenizer(list(references), padding=True, return_tensors="pt").input_ids
     labels_BT = labels_BT.masked_fill(labels_BT == tokenizer.pad_token_id, IGNORED)
-    copies_BC = identity_copies(encoded.input_ids, encoded.attention_mask, tokenizer.eos_token_id, 64)
+    copies_BC = encoded.input_ids.masked_fill(encoded.attention_mask == 0, IGNORED)
     removed = [
         sorted(set(tokenizer(source).input_ids) - set(tokenizer(reference).input_ids))
         for source, reference in PAIRS[rows]

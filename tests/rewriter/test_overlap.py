@@ -12,7 +12,7 @@ from detox.data.pairs.prepare import prepare_pairs
 from detox.data.pairs.prepared import Case, PreparedPairs, cases
 from detox.data.pairs.settings import PairSettings
 from detox.data.synthetic_pairs import generate_pairs
-from detox.rewriter.overlap import overlap_notice, seen_sources
+from detox.rewriter.overlap import judges_notice, overlap_notice, seen_sources
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +41,14 @@ def notice(place: Path, run: str, pairs: PreparedPairs, wanted: list[Case], **op
 def test_the_test_part_of_its_own_pairs_is_unseen(place: Path, pairs: PreparedPairs) -> None:
     for run in ("mine", "mine/artifact"):
         assert notice(place, run, pairs, cases(pairs.part("test"))) == ""
+
+
+def test_judges_that_learned_from_the_same_pairs_are_named(place: Path, pairs: PreparedPairs) -> None:
+    judge, train = pairs.part("judge"), pairs.part("train")
+    assert judges_notice("ours", str(place / "mine"), judge) == ""
+    found = judges_notice("ours", str(place / "mine"), [*judge, train[0]])
+    assert f"trained on {len(judge) + 1:,} pairs, of which ours has seen 1 in training" in found
+    assert judges_notice("ours", str(place / "foreign"), train) == ""
 
 
 def test_seen_texts_are_counted_whatever_their_case_and_punctuation(place: Path, pairs: PreparedPairs) -> None:

@@ -19,7 +19,6 @@ from detox.rewriter.preference import (
     contrastive_unlikelihood,
     decode,
     dpo,
-    identity_copies,
     log1mexp,
     odds_ratio,
     reference_logprobs,
@@ -48,7 +47,7 @@ def pairs(name: str = "t5", **options: Any) -> tuple[Any, dict[str, Tensor]]:
     model, tokenizer = tiny.build(name, SOURCES + REFERENCES, head="seq2seq_lm", **options)
     encoded = tokenizer(SOURCES, padding=True, return_tensors="pt")
     labels_BT = tokenizer(REFERENCES, padding=True, return_tensors="pt").input_ids
-    copies_BC = identity_copies(encoded.input_ids, encoded.attention_mask, tokenizer.eos_token_id, 64)
+    copies_BC = encoded.input_ids.masked_fill(encoded.attention_mask == 0, IGNORED)
     return model, {
         "input_ids": encoded.input_ids,
         "attention_mask": encoded.attention_mask,
@@ -174,27 +173,6 @@ def test_dpo_leaves_the_reference_alone() -> None:
     assert leaves[1].grad is not None
     assert leaves[1].grad.item() == pytest.approx(0.05)
     assert leaves[2].grad is leaves[3].grad is None
-
-
-def test_identity_copies_by_hand() -> None:
-    """EOS is 1. A row padded right, one padded left, one without an EOS (cut by the tokenizer), an empty one."""
-    ids = torch.tensor([[7, 8, 1, 0, 0], [0, 0, 5, 6, 1], [2, 3, 4, 5, 6], [1, 0, 0, 0, 0]])
-    mask = torch.tensor([[1, 1, 1, 0, 0], [0, 0, 1, 1, 1], [1, 1, 1, 1, 1], [1, 0, 0, 0, 0]])
-    x = IGNORED
-    assert identity_copies(ids, mask, 1, 9).tolist() == [
-        [7, 8, 1, x, x, x],
-        [5, 6, 1, x, x, x],
-        [2, 3, 4, 5, 6, 1],
-        [1, x, x, x, x, x],
-    ]
-    assert identity_copies(ids, mask, 1, 3).tolist() == [[7, 8, 1], [5, 6, 1], [2, 3, 1], [1, x, x]]
-    prompt_B = torch.tensor([1, 1, 3, 0])
-    assert identity_copies(ids, mask, 1, 9, prompt_B).tolist() == [[8, 1, x], [6, 1, x], [5, 6, 1], [1, x, x]]
-
-
-def test_a_long_copy_keeps_its_order() -> None:
-    ids = torch.arange(2, 502)[None]
-    assert identity_copies(ids, torch.ones_like(ids), 1, 600).tolist() == [[*range(2, 502), 1]]
 
 
 @pytest.mark.parametrize("name", ["t5", "mt5"])

@@ -183,6 +183,7 @@ def test_what_is_no_chat_completion_is_an_error(serve: Serve, body: bytes) -> No
     [
         (completion(""), "the answer is empty (finish_reason: stop)"),
         (completion(None, finish_reason="content_filter"), "the answer is empty (finish_reason: content_filter)"),
+        (completion("half a", finish_reason="content_filter"), "broken off (finish_reason: content_filter)"),
         (completion(" \n"), "the answer is empty"),
         (completion(), "the answer is empty (finish_reason: no choices)"),
         (completion("half a sent", finish_reason="length"), "the answer was cut off at its length limit"),

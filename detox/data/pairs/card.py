@@ -13,11 +13,11 @@ from huggingface_hub import DatasetCardData
 from matplotlib.figure import Figure
 
 from detox.data.card import percent
-from detox.data.pairs.difficulty import LEVELS, words
-from detox.data.pairs.prepared import PARTS
+from detox.data.pairs.difficulty import LEVELS
+from detox.data.pairs.prepared import PARTS, Case
 from detox.data.pairs.reading import Pair
 from detox.data.plots import STYLE
-from detox.evaluation.masking import Mask, excerpt
+from detox.evaluation.masking import excerpt
 
 RULES: dict[str, str] = {
     "malformed_row": "not a row of its file's format",
@@ -124,15 +124,20 @@ def language_lines(pairs: Sequence[Pair], difficulty_P: np.ndarray, levels_P: np
 
 
 def examples(pairs: Sequence[Pair], levels_P: np.ndarray) -> Iterator[Example]:
-    """The first readable pairs of each level and language, what a rewrite leaves out masked."""
+    """The first readable pairs of each level and language, masked on both sides: words that a lexicon of all pairs
+    finds toxic, and those that the rewrite takes out."""
+    from detox.rewriter.lexicon import Lexicon
+    from detox.rewriter.samples import masker
+
+    lexicon = Lexicon.fit((pair.lang, pair.toxic, pair.neutral) for pair in pairs)
     for code, level in enumerate(LEVELS):
         shown: dict[str, int] = {}
         for at in np.flatnonzero(levels_P == code).tolist():
             pair = pairs[at]
             if shown.get(pair.lang, 0) < EXAMPLES and len(pair.toxic) <= 160:
                 shown[pair.lang] = shown.get(pair.lang, 0) + 1
-                mask = Mask(set(words(pair.toxic)) - set(words(pair.neutral)))
-                yield Example(level, pair.lang, _cell(mask(pair.toxic)), _cell(pair.neutral))
+                hide = masker(Case(pair.lang, pair.toxic, (pair.neutral,), level), lexicon)
+                yield Example(level, pair.lang, _cell(hide(pair.toxic)), _cell(hide(pair.neutral)))
 
 
 def _cell(text: str) -> str:
