@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from transformers import BertConfig, BertForSequenceClassification, Trainer, TrainerCallback, TrainingArguments
 
-from benchmarks.lines import print_line
+from benchmarks.lines import print_line, rounds
 from benchmarks.train_throughput import MINILM
 
 STEPS_BETWEEN = 4
@@ -125,7 +125,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5)
     options = parser.parse_args()
     found: dict[str, list[dict[str, float]]] = {"ours": [], "peer": []}
-    for _ in range(options.runs):
+    for _ in rounds(options.runs):
         for who, figures in found.items():
             figures.append(measure(who, options.saves))
     for key, metric, unit in (("seconds", "time blocked a save", "s"), ("bytes", "bytes written a save", "B")):

@@ -32,7 +32,7 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmarks.lines import print_line
+from benchmarks.lines import print_line, rounds
 from detox.data.reading import BATCH_ROWS
 from detox.data.settings import CleaningSettings
 
@@ -58,7 +58,7 @@ def main(arguments: list[str] | None = None) -> None:
         for name, rows in sizes.items():
             write_shards(options.data, rows, Path(folder) / name)
         runs: dict[str, list[dict[str, Any]]] = {}
-        for _ in range(options.runs):
+        for _ in rounds(options.runs):
             for who, size in {"ours": "whole", "peer": "whole", "same_filter": "whole", "language": "half"}.items():
                 runs.setdefault(who, []).append(in_process(who, Path(folder) / size))
         memory = {

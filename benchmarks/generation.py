@@ -14,7 +14,7 @@ import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from benchmarks.lines import print_line
+from benchmarks.lines import print_line, rounds
 
 SIZES: dict[str, dict[str, int]] = {
     "tiny": {"hidden": 32},
@@ -47,7 +47,7 @@ def main(arguments: list[str] | None = None) -> None:
     work = _work(options)
     size = _rows_of_a_batch(work)
     _ours(work), _peer(work, size)  # what is paid once is paid here
-    runs = [(_measured(work, _ours, work), _measured(work, _peer, work, size)) for _ in range(options.runs)]
+    runs = [(_measured(work, _ours, work), _measured(work, _peer, work, size)) for _ in rounds(options.runs)]
     _report(*zip(*runs, strict=True))
 
 

@@ -3,8 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import sys
+import time
+from collections.abc import Iterator, Sequence
 from statistics import median
+
+
+def rounds(count: int) -> Iterator[int]:
+    """0, 1, …: before each alternating run a line of progress on standard error."""
+    began = time.monotonic()
+    for number in range(count):
+        left = f", about {(time.monotonic() - began) / number * (count - number) / 60:.0f} min left" if number else ""
+        print(f"run {number + 1} of {count}{left}", file=sys.stderr, flush=True)
+        yield number
 
 
 def print_line(

@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from transformers import TrainerCallback
 
-from benchmarks.lines import print_line
+from benchmarks.lines import print_line, rounds
 
 ROWS = 4096
 
@@ -134,7 +134,7 @@ def main() -> None:
         print(json.dumps(train_rank(options.rank, 2, options.steps, options.warmup, [])))
         return
     found: dict[str, dict[str, list[float]]] = {who: {"cpu": [], "wall": []} for who in ("ours", "peer")}
-    for _ in range(options.runs):
+    for _ in rounds(options.runs):
         for who, run in (("ours", on_ray), ("peer", bare)):
             ranks = run(options.steps, options.warmup)
             found[who]["cpu"].append(sum(rank["cpu"] for rank in ranks))

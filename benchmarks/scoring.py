@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.lines import print_line
+from benchmarks.lines import print_line, rounds
 
 CHUNK = 32
 """Comments in a call of `Detoxify.predict`."""
@@ -39,7 +39,7 @@ def main(arguments: list[str] | None = None) -> None:
     with tempfile.TemporaryDirectory() as folder:
         write_checkpoint(options.model, Path(folder), _comments(options))
         runs: dict[str, list[dict[str, Any]]] = {"ours": [], "peer": [], "ours_half": []}
-        for _ in range(options.runs):
+        for _ in rounds(options.runs):
             for who in runs:
                 runs[who].append(_in_process(who, folder, options))
     _report(runs)

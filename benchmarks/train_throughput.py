@@ -19,7 +19,7 @@ import torch
 from transformers import BertConfig, BertForSequenceClassification, Trainer, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
-from benchmarks.lines import print_line
+from benchmarks.lines import print_line, rounds
 from detox.classifier.batching import TokenisedRows, pad_rows
 from detox.classifier.losses import bce
 from detox.classifier.settings import TrainClassifierConfig
@@ -46,7 +46,7 @@ def main() -> None:
     config = override(minilm(), {"batch.per_forward": 32, "optimiser.epochs": 1, "optimiser.precision": "fp32"})
     real = int(tokens.lengths.sum())
     speeds: dict[str, list[float]] = {"ours": [], "peer": []}
-    for _ in range(options.runs):
+    for _ in rounds(options.runs):
         for who, run in (("ours", ours), ("peer", peer)):
             speeds[who].append(real / run(config, rows))
     paddings = [padding_of(config, rows)], [random_padding(tokens.lengths)]

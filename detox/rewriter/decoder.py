@@ -18,6 +18,8 @@ from torch import Tensor
 from detox.classifier.batching import pad_rows
 from detox.rewriter.control import Control, Step
 
+DROPPED_TOGETHER = 1 / 8
+"""Rows that are given up go when they are this share of all: to drop some copies the cache of all others."""
 PREFIX = "decoder_prefix_ids"
 """What a model whose `forward` has it is given beside the last token: all tokens so far (`detox.models.copying`)."""
 
@@ -54,7 +56,10 @@ class Batch(NamedTuple):
 
 
 class Decoder:
-    """The decoder of one batch with its cache, the encoder's outputs and their mask; row r of each is hypothesis r."""
+    """The decoder of one batch with its cache, the encoder's outputs and their mask.
+
+    Its rows are the live hypotheses in their order, and up to an eighth that were given up and are not gone yet.
+    """
 
     def __init__(self, model: Any, rows: Sequence[np.ndarray], ids: Ids) -> None:
         padded = pad_rows(rows, ids.pad)
@@ -64,11 +69,18 @@ class Decoder:
             input_ids=padded["input_ids"].to(model.device), attention_mask=self._mask_RT, return_dict=True
         )
         self._cache: Any = None
+        self._pad_id = ids.pad
+        self._live_R: Tensor | None = None
+        """Rows of the live hypotheses; None: all rows are."""
         plain = model.get_base_model() if hasattr(model, "get_base_model") else model  # without adapters
         self._reads_prefix = PREFIX in inspect.signature(plain.forward).parameters
 
     def logits(self, prefixes_Rt: Tensor) -> Tensor:
         """float32 `[R, V]` of what follows; all but the last token of each hypothesis is in the cache already."""
+        if self._live_R is not None:
+            given = prefixes_Rt
+            prefixes_Rt = given.new_full((len(self._mask_RT), given.shape[1]), self._pad_id)
+            prefixes_Rt[self._live_R] = given
         output = self._model(
             attention_mask=self._mask_RT,
             encoder_outputs=self._encoded,
@@ -79,7 +91,8 @@ class Decoder:
             return_dict=True,
         )
         self._cache = output.past_key_values
-        return output.logits[:, -1].float()
+        logits_RV = output.logits[:, -1].float()
+        return logits_RV if self._live_R is None else logits_RV[self._live_R]
 
     def first_logits(self, ids: Ids, copies: int) -> Tensor:
         """Those of the start token, computed once a row and copied, as the cache is."""
@@ -91,8 +104,16 @@ class Decoder:
         self.select(spread_R)
         return logits_BV[spread_R]
 
+    def drop_others(self, kept_R: Tensor) -> None:
+        """Go on with these hypotheses in their order; the rows of the others are computed on, unread, until they are an
+        eighth of all."""
+        self._live_R = kept_R if self._live_R is None else self._live_R[kept_R]
+        if len(self._live_R) <= (1 - DROPPED_TOGETHER) * len(self._mask_RT):
+            self.select(self._live_R)
+            self._live_R = None
+
     def select(self, indices_R: Tensor) -> None:
-        """Go on with these hypotheses: drops, reorders and copies."""
+        """Go on with these rows: drops, reorders and copies."""
         # takes any number of rows, as `batch_select_indices` does, in a quarter of its time
         self._cache.reorder_cache(indices_R)
         self._mask_RT = self._mask_RT.index_select(0, indices_R)

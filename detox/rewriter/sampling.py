@@ -1,7 +1,7 @@
 """Greedy decoding and sampling: each hypothesis on its own way, token by token.
 
-Shapes: B rows of a batch, C copies (samples) a row, R hypotheses in the batch, t tokens so far with the decoder's start
-token, V vocabulary, M steps at most.
+Shapes: B rows of a batch, C copies (samples) a row, R live hypotheses, t tokens so far with the decoder's start token,
+V vocabulary, M steps at most.
 """
 
 from __future__ import annotations
@@ -17,12 +17,9 @@ from torch.nn.functional import cross_entropy
 from detox.rewriter.decoder import Batch, Candidate, Decoder, candidate, controlled
 from detox.rewriter.generation_settings import GenerationSettings
 
-DROPPED_TOGETHER = 1 / 8
-"""Hypotheses that have ended leave the batch when they are this share of it: to drop rows copies all others' caches."""
-
 
 class _Hypotheses(NamedTuple):
-    """Hypotheses of the batch, each on its own way."""
+    """Live hypotheses, each on its own way."""
 
     number_R: Tensor
     """row of the batch x C + copy"""
@@ -33,8 +30,6 @@ class _Hypotheses(NamedTuple):
     """Uniform draws of each step; M is 0 for greedy decoding."""
     prefixes_Rt: Tensor
     logprob_R: Tensor
-    is_open_R: Tensor
-    """It has not ended. One that has goes on, unread, until it is dropped."""
 
     def select(self, kept_R: Tensor) -> _Hypotheses:
         return _Hypotheses(*(field[kept_R] for field in self))
@@ -56,17 +51,16 @@ def walk(decoder: Decoder, batch: Batch, settings: GenerationSettings, draws_RM:
         tokens_R = scores_RV.argmax(-1) if is_greedy else sample(scores_RV, live.draws_RM[:, step], settings)
         live = live.grown(tokens_R, -cross_entropy(logits_RV, tokens_R, reduction="none"))
         ended_R = torch.isin(tokens_R, batch.ids.eos_E)
-        stops_R = live.is_open_R & (ended_R | (live.limit_R == step + 1))
+        stops_R = ended_R | (live.limit_R == step + 1)
         if stops_R.any():
-            for number, tokens, logprob, ended in _read(live.select(stops_R), ended_R[stops_R]):
+            stopped = live.select(stops_R)
+            for number, tokens, logprob, ended in _read(stopped, ended_R[stops_R]):
                 found[number] = candidate(tokens, logprob, ended)
-            live = live._replace(is_open_R=live.is_open_R & ~stops_R)
-            open_R = live.is_open_R.nonzero()[:, 0]
-            if not len(open_R):
+            if stops_R.all():
                 break
-            if len(open_R) <= (1 - DROPPED_TOGETHER) * len(stops_R):
-                live = live.select(open_R)
-                decoder.select(open_R)
+            kept_R = (~stops_R).nonzero()[:, 0]
+            live = live.select(kept_R)
+            decoder.drop_others(kept_R)
         logits_RV = decoder.logits(live.prefixes_Rt)
     return [found[first : first + copies] for first in range(0, len(found), copies)]
 
@@ -80,7 +74,6 @@ def _beginnings(batch: Batch, copies: int, draws_RM: Tensor) -> _Hypotheses:
         draws_RM=draws_RM,
         prefixes_Rt=torch.full((count, 1), batch.ids.start, device=device),
         logprob_R=torch.zeros(count, device=device),
-        is_open_R=torch.ones(count, dtype=torch.bool, device=device),
     )
 
 

@@ -16,7 +16,7 @@ from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWa
 from detox.models import tiny
 from detox.models.copying import CopyT5Config, CopyT5ForConditionalGeneration
 from detox.rewriter.control import Control, Step
-from detox.rewriter.decoder import Candidate
+from detox.rewriter.decoder import DROPPED_TOGETHER, Candidate
 from detox.rewriter.generation import generate
 from detox.rewriter.generation_settings import GenerationSettings
 from detox.rewriter.sampling import sample, uniforms
@@ -145,24 +145,37 @@ def counted(model: Any, rows: Sequence[Sequence[int]], settings: GenerationSetti
         return generate(model, rows, settings), passes
 
 
+def in_one_batch(settings: GenerationSettings) -> GenerationSettings:
+    return settings.model_copy(update={"batch_tokens": 100_000})
+
+
+def check_that_finished_rows_leave(lengths: Sequence[int], passes: Sequence[int]) -> None:
+    """Pass t (from 0) is there for texts of more than t tokens; of its rows less than an eighth are others."""
+    assert len(passes) == max(lengths)
+    for step, rows in enumerate(passes):
+        wanted = sum(length > step for length in lengths)
+        assert wanted <= rows
+        assert rows - wanted < DROPPED_TOGETHER * rows
+
+
 def test_finished_rows_leave(model: Any) -> None:
-    """A text of n tokens, EOS among them, takes n passes of the decoder, and not one more for its neighbours' sake.
-    The encoder sees each row once.
-    """
+    """A text of n tokens, EOS among them, takes n passes of the decoder; the encoder sees each row once."""
     rows = random_rows()
-    found, passes = counted(model, rows, GREEDY)
-    assert sum(passes.decoder) == sum(len(text.tokens) + text.finished for [text] in found)
-    assert sum(passes.encoder) == len(rows)
-    assert 1 < len(passes.encoder) < 8
+    found, passes = counted(model, rows, in_one_batch(GREEDY))
+    assert passes.encoder == [len(rows)]
+    check_that_finished_rows_leave([len(text.tokens) + text.finished for [text] in found], passes.decoder)
+    assert sum(counted(model, rows, GREEDY)[1].encoder) == len(rows)
+    assert 1 < len(counted(model, rows, GREEDY)[1].encoder) < 8
 
 
 def test_copies_of_a_row_are_encoded_once_and_leave_one_by_one(model: Any) -> None:
     """The first pass is made once a row, for all its copies; after it each sample is on its own."""
     rows = random_rows(10)
-    found, passes = counted(model, rows, SAMPLE)
-    every = [text for texts in found for text in texts]
-    assert sum(passes.encoder) == 10
-    assert sum(passes.decoder) == sum(len(text.tokens) + text.finished - 1 for text in every) + 10
+    found, passes = counted(model, rows, in_one_batch(SAMPLE))
+    assert passes.encoder == [10]
+    assert passes.decoder[0] == 10
+    lengths = [len(text.tokens) + text.finished for texts in found for text in texts]
+    check_that_finished_rows_leave(lengths, [len(lengths), *passes.decoder[1:]])
 
 
 def test_batches_keep_their_budget(model: Any) -> None:
