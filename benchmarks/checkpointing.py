@@ -8,6 +8,9 @@ reporting happen, so nothing is subtracted: bytes are those that the worker proc
 The peer is set up as in Ray's documentation, with one `output_dir` for the workers of a node: there rank 0 writes the
 model and each rank its random state, and each rank's callback then copies the whole folder. Ours has a folder a rank.
 
+Saves are two seconds apart. A report waits until Ray's controller, which polls once a second, has taken the one before;
+saves that follow each other faster would measure the polls, whoever writes.
+
     python -m benchmarks.checkpointing [--saves 4] [--runs 5]
 """
 
@@ -26,7 +29,7 @@ from transformers import BertConfig, BertForSequenceClassification, Trainer, Tra
 from benchmarks.lines import print_line, rounds
 from benchmarks.train_throughput import MINILM
 
-STEPS_BETWEEN = 4
+STEPS_BETWEEN, ROWS, TOKENS = 4, 8, 40
 
 
 class Counter(TrainerCallback):
@@ -58,13 +61,13 @@ def written() -> int:
 
 
 class Noise(torch.utils.data.Dataset):  # type: ignore[type-arg]
-    """Short random rows: the time goes into checkpoints."""
+    """Random rows, long enough that a controller's poll falls between two saves."""
 
     def __len__(self) -> int:
         return 4096
 
     def __getitem__(self, row: int) -> dict[str, Any]:
-        ids = torch.randint(5, 8000, (8,), generator=torch.Generator().manual_seed(row))
+        ids = torch.randint(5, 8000, (TOKENS,), generator=torch.Generator().manual_seed(row))
         return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": torch.tensor(row % 2)}
 
 
@@ -88,7 +91,7 @@ def worker(settings: dict[str, Any]) -> None:
         args=TrainingArguments(
             output_dir=str(scratch), max_steps=STEPS_BETWEEN * (settings["saves"] + 1), save_steps=STEPS_BETWEEN,
             save_strategy="steps", use_cpu=True, report_to=[],
-            disable_tqdm=True, per_device_train_batch_size=2, logging_strategy="no", save_total_limit=2,
+            disable_tqdm=True, per_device_train_batch_size=ROWS, logging_strategy="no", save_total_limit=2,
         ),
         train_dataset=Noise(),
         callbacks=[counter, ReportCallback(checkpoints) if ours else RayTrainReportCallback()],
