@@ -26,6 +26,8 @@ Similarity = Callable[[Sequence[str], Sequence[str], Sequence[str]], np.ndarray]
 """Sources, rewrites and languages in, 0..1 `[N]` out."""
 
 
+MOST_TRIED = 100
+"""Words of which each is tried to be cut out: a text with a word less is scored for each."""
 UNLESS_ALONE = -1e-6
 """What a toxic source is worth as its own rewrite: less than whatever keeps enough of the meaning, more than another
 text."""
@@ -150,7 +152,7 @@ class Reranker:
     def _least_tolerable(self, source: str, lang: str) -> list[Span]:
         """Words, one after the other, without which the text is least toxic, until it is not toxic any more; something
         is always left."""
-        words = [(token.begin, token.end) for token in tokens(source)]
+        words = self._suspects(source, lang)
         spans: list[Span] = []
         while len(spans) < self._settings.most_cuts:
             apart = [word for word in words if all(word[1] <= begin or end <= word[0] for begin, end in spans)]
@@ -163,3 +165,12 @@ class Reranker:
             if toxicity_W.min() < self._settings.copies_above:
                 break
         return sorted(spans)
+
+    def _suspects(self, source: str, lang: str) -> list[Span]:
+        """Words that may be cut out: all, or of a long text those that are the most toxic by themselves."""
+        words = [(token.begin, token.end) for token in tokens(source)]
+        if len(words) <= MOST_TRIED:
+            return words
+        alone = list(dict.fromkeys(source[begin:end] for begin, end in words))
+        toxicity = dict(zip(alone, self._toxicity(alone, [lang] * len(alone)).tolist(), strict=True))
+        return sorted(words, key=lambda word: -toxicity[source[slice(*word)]])[:MOST_TRIED]

@@ -417,11 +417,12 @@ SOURCES = [
 
 def everything(model: tiny.TinyModel, sources: Sequence[Source] = SOURCES) -> list[Control]:
     """All controls at once, weak enough that the model has its say."""
-    strengths = DecodingSettings(lexicon=5, substitutes=5, copy_penalty=5, toxicity=5, rescoring=20, rescored_tokens=3)
+    strengths = DecodingSettings(lexicon=5, substitutes=5, copy_penalty=5, toxicity=20, rescoring=60, rescored_tokens=8)
 
     def score(texts: Sequence[str], langs: Sequence[str]) -> np.ndarray:
+        """Between 0 and 6/7; an empty text, which is what the model's favourite tokens say, has 5/7."""
         rows = zip(texts, langs, strict=True)
-        return np.array([sum(map(ord, text + lang)) % 7 / 7 for text, lang in rows])
+        return np.array([sum(map(ord, text + lang)) % 7 / 7 if text else 5 / 7 for text, lang in rows])
 
     steering = Steering(strengths, model.tokenizer, LEXICON, score)
     return steering.prepare(sources)

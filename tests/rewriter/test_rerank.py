@@ -102,6 +102,20 @@ def test_several_words_are_cut_until_the_text_is_neutral() -> None:
     assert chosen("moron scum idiot here", known=(), most_cuts=2).text == "idiot here"
 
 
+def test_of_a_long_text_the_most_toxic_words_are_tried() -> None:
+    """Ten thousand characters without spaces have forty thousand places to cut; a hundred texts are scored a cut."""
+    seen: list[int] = []
+
+    def counted(texts: Sequence[str], langs: Sequence[str]) -> np.ndarray:
+        seen.append(sum(map(len, texts)))
+        return np.array([0.9 if "坏" in text else 0.05 for text in texts])
+
+    source = "好" * 5000 + "坏" + "好" * 4999
+    ours = Reranker(counted, similarity, fluency, Lexicon({}), RerankSettings())
+    assert "坏" not in ours.edit(source, "zh")
+    assert max(seen) <= 101 * len(source)
+
+
 def test_no_candidates_no_words_and_no_texts() -> None:
     assert reranker().choose([]) == []
     assert chosen("").text == ""
