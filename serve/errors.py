@@ -1,0 +1,84 @@
+"""What goes wrong with a request, said once; each API has its own words for it (`status_and_body` of its module)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+Kind = Literal[
+    "invalid",
+    "no_key",
+    "bad_key",
+    "forbidden",
+    "not_found",
+    "wrong_method",
+    "too_large",
+    "rate_limited",
+    "overloaded",
+    "internal",
+]
+"""`no_key`: none was given; `bad_key`: nobody has it; `forbidden`: it may not do this; `too_large`: body or text;
+`rate_limited`: this key asks too often; `overloaded`: everybody does."""
+
+STATUS: dict[Kind, int] = {
+    "invalid": 400,
+    "no_key": 401,
+    "bad_key": 401,
+    "forbidden": 403,
+    "not_found": 404,
+    "wrong_method": 405,
+    "too_large": 413,
+    "rate_limited": 429,
+    "overloaded": 503,
+    "internal": 500,
+}
+"""HTTP status where the API's vendor does not use another."""
+
+
+class ApiError(Exception):
+    """A request that is not answered.
+
+    Args:
+        message: a sentence for whoever wrote the client.
+        param: the field of the request that is wrong, dotted; empty: none, or all of it.
+        retry_after: seconds after which it may be tried again; 0: trying again is of no use.
+        detail: what only one API has to say, such as Perspective's `errorType`.
+    """
+
+    def __init__(self, kind: Kind, message: str, *, param: str = "", retry_after: float = 0.0, **detail: Any) -> None:
+        super().__init__(message)
+        self.kind, self.message, self.param = kind, message, param
+        self.retry_after, self.detail = retry_after, detail
+
+    def headers(self) -> dict[str, str]:
+        """`Retry-After` in whole seconds, rounded up, where there is one."""
+        return {"retry-after": str(math.ceil(self.retry_after))} if self.retry_after else {}
+
+
+def not_json(body: bytes) -> ApiError:
+    """The error of a body that is no JSON at all, or no object."""
+    shown = "is empty" if not body.strip() else "is not valid JSON"
+    return ApiError("invalid", f"The request body {shown}: send a JSON object.")
+
+
+DEEPER = {"too_long", "string_too_long", "too_short"}
+"""Faults of a value of the right type: where the members of a union all fail, such a one is meant."""
+
+
+def first_fault(error: ValidationError) -> tuple[str, Mapping[str, Any]]:
+    """Dotted place and description of the fault that a client should hear of.
+
+    pydantic puts the names of union members (`str`, `list[str]`, a discriminating tag behind a position) among the
+    places; they mean nothing to a client and are left out.
+    """
+    faults = error.errors(include_url=False, include_context=False)
+    fault = next((fault for fault in faults if fault["type"] in DEEPER), faults[0])
+    place: list[str] = []
+    for before, part in zip([None, *fault["loc"]], fault["loc"], strict=False):
+        is_tag = isinstance(before, int) and part in ("text", "image_url")
+        if not (is_tag or str(part) == "str" or str(part).startswith(("list[", "constrained-"))):
+            place.append(str(part))
+    return ".".join(place), fault

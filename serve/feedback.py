@@ -1,0 +1,57 @@
+"""What people say the scores should be, kept as labelled comments that `prepare_data` reads.
+
+A line a suggestion, in a file a day and process, so that replicas do not share one:
+
+    python -m rayjobs.prepare_data files --data.source FEEDBACK/*.jsonl --data.label-columns toxic insult
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import uuid4
+
+from serve.errors import ApiError
+from serve.perspective import Suggestion
+
+
+class FeedbackStore:
+    """Appends suggestions to files of a folder.
+
+    Raises:
+        ValueError: the folder cannot be written.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self._folder, self._lock = Path(folder), threading.Lock()
+        self._own = f"{os.getpid()}-{uuid4().hex[:8]}"
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            probe = self._folder / f".probe-{self._own}"
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise ValueError(f"feedback cannot be written to {folder} ({error}): name another folder") from None
+
+    def add(self, suggestion: Suggestion, key: str) -> None:
+        """Keep one, on the disk when this returns.
+
+        Raises:
+            ApiError: the disk is full.
+        """
+        now = datetime.now(UTC)
+        row = {"text": suggestion.text, **suggestion.scores}
+        row |= {"lang": (suggestion.languages or [""])[0], "community": suggestion.community_id, "key": key}
+        line = json.dumps(row | {"at": now.isoformat(timespec="seconds")}, ensure_ascii=False) + "\n"
+        path = self._folder / f"{now:%Y-%m-%d}-{self._own}.jsonl"
+        try:
+            with self._lock, path.open("a", encoding="utf-8", errors="replace") as file:
+                file.write(line)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError:
+            message = "The suggestion could not be stored: try again later."
+            raise ApiError("overloaded", message, retry_after=60) from None

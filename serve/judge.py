@@ -1,0 +1,67 @@
+"""What the APIs need of the classifier: its facts, and scores of texts. The gateway has one that asks the deployment.
+
+Shapes: N texts, L labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from serve.errors import ApiError
+
+
+class Model(NamedTuple):
+    """What is served."""
+
+    name: str
+    """Of the run."""
+    version: str
+    """Twelve hexadecimal digits of the artifact's manifest: another artifact, another version."""
+    labels: tuple[str, ...]
+    thresholds: dict[str, float]
+    """From which a probability is a flag, by label."""
+    languages: tuple[str, ...]
+    """ISO 639-1 codes of what it was trained on; empty: any."""
+
+
+class Scored(NamedTuple):
+    """Scores with the model that gave them: during a roll-over there are two."""
+
+    model: Model
+    values_NL: np.ndarray
+    """float32, 0..1, a column a label of `model`."""
+
+    def column(self, label: str) -> np.ndarray:
+        """The scores `[N]` of one label.
+
+        Raises:
+            ApiError: the model that answered lacks it, unlike the one that was asked about.
+        """
+        if label not in self.model.labels:
+            raise ApiError("overloaded", "The model is being replaced: ask again.", retry_after=1)
+        return self.values_NL[:, self.model.labels.index(label)]
+
+
+class Judge(Protocol):
+    """Scores texts; many requests at a time share its batches."""
+
+    @property
+    def model(self) -> Model:
+        """The one that answered last."""
+        ...
+
+    async def scores(self, texts: Sequence[str]) -> Scored:
+        """Scores in the order of `texts`, all by one model.
+
+        Raises:
+            ApiError: `overloaded`.
+        """
+        ...
+
+    async def language(self, text: str, wanted: Sequence[str]) -> tuple[str, bool]:
+        """ISO 639-1 code of the text's likeliest language (empty where there is nothing to tell it by), and whether the
+        text may be in one of the `wanted`, which short texts leave open; of none wanted, any will do."""
+        ...

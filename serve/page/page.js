@@ -1,0 +1,172 @@
+"use strict";
+// Text from users reaches the page as text nodes only, never as HTML.
+
+const at = (id) => document.getElementById(id);
+const percent = (value) => `${(100 * value).toFixed(1)} %`;
+let current = 0; // the number of the last check: answers to earlier ones are dropped
+
+function make(tag, content = "", className = "") {
+  const node = document.createElement(tag);
+  node.textContent = content;
+  if (className) node.className = className;
+  return node;
+}
+
+async function ask(path, body) {
+  const headers = { "content-type": "application/json" };
+  if (at("key").value) headers.authorization = `Bearer ${at("key").value}`;
+  const response = await fetch(path, { method: "POST", headers, body: JSON.stringify(body) });
+  const answer = await response.json().catch(() => ({}));
+  if (!response.ok) {
+    const wait = response.headers.get("retry-after");
+    const reason = answer.error?.message ?? `The service answered ${response.status}.`;
+    throw new Error(wait ? `${reason} Try again in ${wait} s.` : reason);
+  }
+  return answer;
+}
+
+function say(message, isError = false) {
+  at("status").textContent = message;
+  at("status").className = isError ? "error" : "";
+}
+
+function showScores(result, thresholds) {
+  const sentences = {
+    allow: "no label speaks against it.",
+    review: "a person should look at it.",
+    block: "it would be held back.",
+  };
+  at("verdict").replaceChildren(make("strong", result.action, result.action), `: ${sentences[result.action]}`);
+  const rows = Object.entries(result.probabilities)
+    .sort((first, second) => second[1] - first[1])
+    .map(([label, probability]) => {
+      const row = make("tr", "", result.flags.includes(label) ? "flagged" : "");
+      const name = make("th", label.replaceAll("_", " "));
+      name.scope = "row";
+      const value = make("td");
+      const bar = make("div", "", "bar");
+      const filled = make("i");
+      filled.style.width = percent(probability);
+      const mark = make("b");
+      mark.style.left = percent(thresholds[label]);
+      bar.append(filled, mark);
+      value.append(make("span", percent(probability)), bar);
+      row.append(name, value, make("td", percent(thresholds[label]), "number"));
+      return row;
+    });
+  at("labels").replaceChildren(...rows);
+  at("scores").hidden = false;
+}
+
+function showWords(text, answer) {
+  const largest = Math.max(...answer.spans.map((span) => Math.abs(span.weight)), 1e-9);
+  const characters = Array.from(text); // offsets count code points
+  const parts = [];
+  let done = 0;
+  for (const span of answer.spans) {
+    parts.push(characters.slice(done, span.begin).join(""));
+    const mark = make("mark", span.text);
+    const share = Math.abs(span.weight) / largest;
+    mark.style.background = `rgb(var(--${span.weight > 0 ? "for" : "against"}) / ${(0.55 * share).toFixed(2)})`;
+    mark.title = `${span.weight > 0 ? "speaks for" : "speaks against"} ${answer.label}: ${span.weight.toFixed(2)}`;
+    parts.push(mark);
+    done = span.end;
+  }
+  parts.push(characters.slice(done).join(""));
+  at("words").replaceChildren(...parts);
+  const telling = answer.spans
+    .filter((span) => span.weight > 0.2 * largest)
+    .sort((first, second) => second.weight - first.weight)
+    .slice(0, 5)
+    .map((span) => `“${span.text}”`);
+  const heaviest = telling.length ? ` Heaviest for it: ${telling.join(", ")}.` : "";
+  at("legend").textContent = `Red speaks for ${answer.label.replaceAll("_", " ")}, blue against it.${heaviest}`;
+}
+
+async function explain(text, label, number) {
+  const answer = await ask("v1/explain", { input: text, label });
+  if (number === current) showWords(text, answer);
+}
+
+// Words of two texts, each kept, taken out or put in: the longest common subsequence.
+function difference(before, after) {
+  const [first, second] = [before, after].map((text) => text.match(/\s+|\S+/gu) ?? []);
+  if (first.length * second.length > 4e6) return [after]; // the table would fill the memory
+  const common = Array.from({ length: first.length + 1 }, () => new Uint16Array(second.length + 1));
+  for (let i = first.length - 1; i >= 0; i--)
+    for (let j = second.length - 1; j >= 0; j--)
+      common[i][j] = first[i] === second[j] ? common[i + 1][j + 1] + 1 : Math.max(common[i + 1][j], common[i][j + 1]);
+  const parts = [];
+  for (let i = 0, j = 0; i < first.length || j < second.length; ) {
+    if (i < first.length && j < second.length && first[i] === second[j]) parts.push(first[i++]), j++;
+    else if (j >= second.length || (i < first.length && common[i + 1][j] >= common[i][j + 1]))
+      parts.push(make("del", first[i++]));
+    else parts.push(make("ins", second[j++]));
+  }
+  return parts;
+}
+
+function showRewrite(text, result) {
+  const ways = {
+    model: "by the model",
+    reranked: "chosen among candidates",
+    edited: "toxic words cut out",
+    "already neutral": "left as it is: neutral already",
+  };
+  at("rewritten").textContent = result.text;
+  at("difference").replaceChildren(...difference(text, result.text));
+  at("difference").hidden = !result.changed;
+  const facts = [
+    ["How", ways[result.how]],
+    ["Toxicity before", percent(result.toxicity_before)],
+    ["Toxicity after", percent(result.toxicity_after)],
+    ["Similarity", percent(result.similarity)],
+  ];
+  at("facts").replaceChildren(...facts.flatMap(([name, value]) => [make("dt", name), make("dd", value)]));
+  at("rewrite").hidden = false;
+}
+
+async function check(event) {
+  event?.preventDefault();
+  const text = at("text").value;
+  if (!text.trim()) return at("text").focus();
+  const number = ++current;
+  at("check").disabled = true;
+  for (const id of ["scores", "why", "rewrite"]) at(id).hidden = true;
+  say("Checking …");
+  try {
+    const info = await (await fetch("info")).json();
+    at("model").textContent = `Model ${info.model.name}, version ${info.model.version}`;
+    const [result] = (await ask("v1/classify", { input: text })).results;
+    showScores(result, info.model.thresholds);
+    const labels = Object.keys(result.probabilities);
+    const highest = labels.reduce((best, label) => (result.probabilities[label] > result.probabilities[best] ? label : best));
+    at("label").replaceChildren(...labels.map((label) => new Option(label.replaceAll("_", " "), label, false, label === highest)));
+    if (info.explains) {
+      say("Looking for the words behind it …");
+      await explain(text, highest, number);
+      at("why").hidden = false;
+    }
+    if (info.rewriter) {
+      say("Rewriting …");
+      showRewrite(text, (await ask("v1/detoxify", { input: text })).results[0]);
+    }
+    say(`Done: ${result.action}.`);
+  } catch (error) {
+    say(error.message, true);
+  } finally {
+    at("check").disabled = false;
+  }
+}
+
+at("ask").addEventListener("submit", check);
+at("text").addEventListener("keydown", (event) => {
+  if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) check(event);
+});
+at("label").addEventListener("change", async () => {
+  try {
+    await explain(at("text").value, at("label").value, current);
+  } catch (error) {
+    say(error.message, true);
+  }
+});

@@ -1,0 +1,313 @@
+"""Google's Perspective API, `v1alpha1/comments:analyze` and `comments:suggestscore`: requests, answers, errors.
+
+It closes on 31 December 2026; its clients go on by changing the host (or, for `google-api-python-client`, the URL of
+the discovery document). Bodies, names of errors and limits are those of its published reference; where that is silent,
+Google's common conventions for JSON APIs hold (google.rpc.Status, protocol buffers in JSON: names in camelCase or
+snake_case, null for absent, empty fields left out).
+
+Shapes: S sentences, L labels.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
+from typing import Any
+
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+
+from detox.rewriter.pieces import sentences
+from serve.attributes import perspective_labels
+from serve.errors import STATUS, ApiError, Kind, first_fault
+from serve.judge import Judge, Scored
+from serve.perspective_messages import (
+    AnalyzeCommentRequest,
+    AttributeParameters,
+    Context,
+    SuggestCommentScoreRequest,
+    TextEntry,
+)
+
+MOST_BYTES = 20 * 1024
+"""Of a comment in UTF-8, as Perspective's 20 KB."""
+MOST_SPANS = 200
+
+
+class Suggestion(BaseModel):
+    """A score that a person thinks right, as it is stored: a row that `prepare_data` can read."""
+
+    text: str
+    scores: dict[str, float] = Field(description="By our own labels.")
+    languages: list[str]
+    community_id: str
+    session_id: str
+
+
+_ANALYZE, _SUGGEST = TypeAdapter(AnalyzeCommentRequest), TypeAdapter(SuggestCommentScoreRequest)
+
+
+async def analyze(body: bytes, judge: Judge) -> dict[str, Any]:
+    """The answer to `comments:analyze`.
+
+    Raises:
+        ApiError: as Perspective refuses such a request.
+    """
+    request = _parsed(_ANALYZE, body)
+    text = _text(request.comment)
+    _check_context(request.context)
+    asked = _asked(request, judge)
+    detected, is_known = ("", False) if request.languages else await judge.language(text, judge.model.languages)
+    languages = _languages(request, detected)
+    supported = asked if is_known else _supported(languages, detected, request, asked, judge)
+    answer: dict[str, Any] = {}
+    if supported:
+        parts = spans_of(text) if request.span_annotations else [text]
+        scored = await judge.scores([text] if len(parts) == 1 else [text, *parts])
+        if found := _attribute_scores(supported, scored, parts):
+            answer["attributeScores"] = found
+    answer["languages"] = languages
+    if detected:
+        answer["detectedLanguages"] = [detected]
+    return answer | ({"clientToken": request.client_token} if request.client_token else {})
+
+
+async def suggest(body: bytes, judge: Judge) -> tuple[dict[str, Any], Suggestion]:
+    """The answer to `comments:suggestscore`, and what is to be stored.
+
+    Raises:
+        ApiError: as above; a score outside 0..1, or none at all.
+    """
+    request = _parsed(_SUGGEST, body)
+    text = _text(request.comment)
+    _check_context(request.context)
+    backed = perspective_labels(judge.model.labels)
+    scores: dict[str, float] = {}
+    for attribute, given in (request.attribute_scores or {}).items():
+        if attribute not in backed:
+            raise _unknown_attribute(attribute)
+        value = given.summary_score.value if given and given.summary_score else None
+        if value is None or not 0 <= value <= 1:
+            raise _refused(
+                f"The suggested score of {attribute} must be a summaryScore with a value between 0 and 1.",
+                param=f"attribute_scores.{attribute}",
+            )
+        scores[backed[attribute]] = value
+    if not scores:
+        raise _refused("Missing attribute_scores", param="attribute_scores")
+    detected = "" if request.languages else (await judge.language(text, ()))[0]
+    languages = list(request.languages or filter(None, [detected]))
+    answer = {
+        "clientToken": request.client_token,
+        "requestedLanguages": list(request.languages or ()),
+        "detectedLanguages": [detected] if detected else [],
+    }
+    stored = Suggestion(
+        text=text,
+        scores=scores,
+        languages=languages,
+        community_id=request.community_id or "",
+        session_id=request.session_id or "",
+    )
+    return {key: value for key, value in answer.items() if value}, stored
+
+
+def _parsed(adapter: TypeAdapter[Any], body: bytes) -> Any:
+    """Raises:
+    ApiError: no JSON, a field that there is not, or a value of the wrong type, in Google's words.
+    """
+    try:
+        return adapter.validate_json(body or b"{}")
+    except ValidationError as error:
+        place, fault = first_fault(error)
+        if fault["type"] == "json_invalid":
+            raise _malformed(f"Invalid JSON payload received. {fault['msg']}", "") from None
+        parent, _, name = place.rpartition(".")
+        if fault["type"] == "extra_forbidden":
+            within = f" at '{_snake(parent)}'" if parent else ""
+            raise _malformed(
+                f'Invalid JSON payload received. Unknown name "{name}"{within}: Cannot find field.', parent
+            ) from None
+        shown = str(fault["input"])[:80]
+        raise _malformed(f"Invalid value at '{_snake(place)}' ({fault['msg']}), {shown}", place) from None
+
+
+def _malformed(message: str, place: str) -> ApiError:
+    violation = {"field": _snake(place), "description": message} if place else {"description": message}
+    detail = {"@type": "type.googleapis.com/google.rpc.BadRequest", "fieldViolations": [violation]}
+    return ApiError("invalid", message, param=_snake(place), details=[detail])
+
+
+def _snake(place: str) -> str:
+    """Names of fields in snake_case, as Google's messages have them; keys of maps, which have no small letter, stay."""
+    return ".".join(
+        part if part.upper() == part else re.sub("[A-Z]", lambda letter: f"_{letter[0].lower()}", part)
+        for part in place.split(".")
+    )
+
+
+def _refused(message: str, error_type: str = "INVALID_REQUEST", *, param: str = "", **facts: Any) -> ApiError:
+    detail = {
+        "@type": "type.googleapis.com/google.commentanalyzer.v1alpha1.Error",
+        "errorType": error_type,
+        **facts,
+    }
+    return ApiError("invalid", message, param=param, details=[detail])
+
+
+def _unknown_attribute(attribute: str) -> ApiError:
+    return _refused(f"Unknown requested attribute: {attribute}", param=f"requested_attributes.{attribute}")
+
+
+def _text(comment: TextEntry | None) -> str:
+    text = (comment.text if comment else None) or ""
+    if not text.strip():
+        raise _refused("Comment must be non-empty.", "COMMENT_EMPTY", param="comment.text")
+    if len(text.encode("utf-8", "replace")) > MOST_BYTES:
+        raise _refused("Comment text too long.", "COMMENT_TOO_LONG", param="comment.text")
+    if comment and comment.type == "HTML":
+        raise _refused("Currently, only 'PLAIN_TEXT' comments are supported", param="comment.type")
+    return text
+
+
+def _check_context(context: Context | None) -> None:
+    if context and context.entries and context.article_and_parent_comment:
+        raise _refused(
+            "Context can have either entries or article_and_parent_comment, but both fields were populated.",
+            param="context",
+        )
+
+
+def _asked(request: AnalyzeCommentRequest, judge: Judge) -> dict[str, tuple[str, float]]:
+    """Our label and the least score of each requested attribute."""
+    if not request.requested_attributes:
+        raise _refused("Missing requested_attributes", "NO_REQUESTED_ATTRIBUTES", param="requested_attributes")
+    backed = perspective_labels(judge.model.labels)
+    asked: dict[str, tuple[str, float]] = {}
+    for attribute, given in request.requested_attributes.items():
+        if attribute not in backed:
+            raise _unknown_attribute(attribute)
+        parameters = given or AttributeParameters()
+        if parameters.score_type not in (None, "SCORE_TYPE_UNSPECIFIED", "PROBABILITY"):
+            raise _refused(
+                f"Requested score type {parameters.score_type} is not supported by attribute {attribute}",
+                param=f"requested_attributes.{attribute}.score_type",
+            )
+        threshold = parameters.score_threshold or 0.0
+        if not math.isfinite(threshold):
+            raise _refused(
+                f"The score threshold of {attribute} must be a number, was {threshold}",
+                param=f"requested_attributes.{attribute}.score_threshold",
+            )
+        asked[attribute] = (backed[attribute], threshold)
+    return asked
+
+
+def _languages(request: AnalyzeCommentRequest, detected: str) -> list[str]:
+    if request.languages:
+        return list(request.languages)
+    if not detected:
+        raise _refused("Unable to detect language", "LANGUAGE_DETECTION_FAILED")
+    return [detected]
+
+
+def _supported(
+    languages: Sequence[str],
+    detected: str,
+    request: AnalyzeCommentRequest,
+    asked: dict[str, tuple[str, float]],
+    judge: Judge,
+) -> dict[str, tuple[str, float]]:
+    """What is asked, if the model knows all languages; else nothing, where the client would have it dropped."""
+    known = judge.model.languages
+    unknown = [code for code in languages if known and code.casefold().partition("-")[0] not in known]
+    if not unknown:
+        return asked
+    if request.drop_unsupported_attributes:
+        return {}
+    attribute = next(iter(asked))
+    raise _refused(
+        f"Attribute {attribute} does not support request languages: {', '.join(unknown)}",
+        "LANGUAGE_NOT_SUPPORTED_BY_ATTRIBUTE",
+        param="languages",
+        languageNotSupportedByAttributeError={
+            **({"detectedLanguages": [detected]} if detected else {}),
+            **({"requestedLanguages": list(request.languages)} if request.languages else {}),
+            "attribute": attribute,
+        },
+    )
+
+
+def spans_of(text: str) -> list[str]:
+    """The sentences of a text; of very many, neighbours together, so that there are at most `MOST_SPANS`."""
+    parts = sentences(text)
+    together = -(-len(parts) // MOST_SPANS)
+    return ["".join(parts[at : at + together]) for at in range(0, len(parts), together)] if together > 1 else parts
+
+
+def _attribute_scores(asked: Mapping[str, tuple[str, float]], scored: Scored, parts: Sequence[str]) -> dict[str, Any]:
+    """Scores of the attributes that reach their threshold: of the whole text, and of each of its parts.
+
+    Args:
+        scored: the whole text first, then its parts where there are several.
+    """
+    spans = utf16_spans(parts)
+    made: dict[str, Any] = {}
+    for attribute, (label, threshold) in asked.items():
+        whole, *of_parts = scored.column(label).tolist()
+        if whole >= threshold:
+            made[attribute] = {
+                "spanScores": [
+                    {"begin": begin, "end": end, "score": _score(value)}
+                    for (begin, end), value in zip(spans, of_parts or [whole], strict=True)
+                ],
+                "summaryScore": _score(whole),
+            }
+    return made
+
+
+def _score(value: float) -> dict[str, Any]:
+    return {"value": value, "type": "PROBABILITY"}
+
+
+def utf16_spans(parts: Sequence[str]) -> list[tuple[int, int]]:
+    """Begin and end of each part of a text in UTF-16 code units, which Perspective counts in: an emoji is two."""
+    ends = list(accumulate(len(part.encode("utf-16-le", "surrogatepass")) // 2 for part in parts))
+    return list(zip([0, *ends[:-1]], ends, strict=True))
+
+
+GOOGLE: dict[Kind, tuple[int, str]] = {
+    "invalid": (400, "INVALID_ARGUMENT"),
+    "no_key": (403, "PERMISSION_DENIED"),
+    "bad_key": (400, "INVALID_ARGUMENT"),
+    "forbidden": (403, "PERMISSION_DENIED"),
+    "not_found": (404, "NOT_FOUND"),
+    "wrong_method": (404, "NOT_FOUND"),
+    "too_large": (400, "INVALID_ARGUMENT"),
+    "rate_limited": (429, "RESOURCE_EXHAUSTED"),
+    "overloaded": (503, "UNAVAILABLE"),
+    "internal": (500, "INTERNAL"),
+}
+"""HTTP status and google.rpc.Code of each kind."""
+
+REASONS: dict[Kind, str] = {"bad_key": "API_KEY_INVALID", "rate_limited": "RATE_LIMIT_EXCEEDED"}
+"""google.rpc.ErrorInfo's reasons, by which Google's clients tell errors apart."""
+
+
+def status_and_body(error: ApiError) -> tuple[int, dict[str, Any]]:
+    """HTTP status and body of an error, as Google's APIs answer."""
+    code, status = GOOGLE.get(error.kind, (STATUS[error.kind], "UNKNOWN"))
+    details = list(error.detail.get("details", ()))
+    if error.kind == "too_large":
+        details = _refused("Comment text too long.", "COMMENT_TOO_LONG").detail["details"]
+    if error.kind in REASONS:
+        info = {
+            "@type": "type.googleapis.com/google.rpc.ErrorInfo",
+            "reason": REASONS[error.kind],
+            "domain": "googleapis.com",
+            "metadata": {"service": "commentanalyzer.googleapis.com"},
+        }
+        details.append(info)
+    body = {"code": code, "message": error.message, "status": status}
+    return code, {"error": body | ({"details": details} if details else {})}

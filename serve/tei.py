@@ -1,0 +1,108 @@
+"""`POST /predict` of Hugging Face's Text Embeddings Inference.
+
+One deliberate difference, which `/info` states: the labels of our models do not exclude each other, so a score is the
+sigmoid of its logit, not a softmax over labels. `raw_scores` gives log-odds, as there.
+
+Shapes: N texts, L labels.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+from serve.errors import STATUS, ApiError, Kind, first_fault
+from serve.judge import Judge, Model
+from serve.limits import check_text
+
+MOST_INPUTS = 32
+"""Texts a request, TEI's `max_client_batch_size`."""
+
+
+class PredictRequest(BaseModel):
+    """`inputs`: a text, a pair of texts, or a batch of either (lists of one or two)."""
+
+    model_config = ConfigDict(extra="ignore", strict=True)
+    inputs: str | list[str] | list[list[str]]
+    raw_scores: bool = False
+    truncate: bool | None = None
+    """Taken and not heeded: a long text is read by windows, to its end."""
+    truncation_direction: Literal["Right", "Left"] = "Right"
+
+
+_REQUEST = TypeAdapter(PredictRequest)
+
+
+async def predict(body: bytes, judge: Judge) -> list[Any]:
+    """Labels of a text, or of each, the highest score first.
+
+    Raises:
+        ApiError: a body of the wrong shape, a pair, or too many texts.
+    """
+    try:
+        request = _REQUEST.validate_json(body)
+    except ValidationError as error:
+        place, fault = first_fault(error)
+        raise ApiError("invalid", f"{place or 'the body'}: {fault['msg']}", param=place) from None
+    texts = _texts(request.inputs)
+    scored = await judge.scores(texts)
+    answers = [_labels(scores_L, scored.model, raw=request.raw_scores) for scores_L in scored.values_NL]
+    return answers if _is_batch(request.inputs) else answers[0]
+
+
+def _is_batch(inputs: str | list[str] | list[list[str]]) -> bool:
+    return isinstance(inputs, list) and (not inputs or isinstance(inputs[0], list))
+
+
+def _texts(inputs: str | list[str] | list[list[str]]) -> list[str]:
+    rows = [inputs] if not _is_batch(inputs) else list(inputs)
+    if not rows:
+        raise ApiError("invalid", "`inputs` cannot be empty", param="inputs")
+    if len(rows) > MOST_INPUTS:
+        message = f"batch size {len(rows)} > maximum allowed batch size {MOST_INPUTS}"
+        raise ApiError("too_large", message, param="inputs")
+    texts = []
+    for row in rows:
+        parts = [row] if isinstance(row, str) else row
+        if len(parts) != 1:
+            message = "this model judges one text at a time: `inputs` must be a text, or a list of lists of one text"
+            raise ApiError("invalid", message, param="inputs")
+        check_text(str(parts[0]), "inputs")
+        texts.append(str(parts[0]))
+    return texts
+
+
+def _labels(scores_L: np.ndarray, model: Model, *, raw: bool) -> list[dict[str, Any]]:
+    values_L = scores_L.astype(np.float64)
+    if raw:
+        inside_L = np.clip(values_L, 1e-7, 1 - 1e-7)
+        values_L = np.log(inside_L / (1 - inside_L))
+    ranked = sorted(zip(values_L.tolist(), model.labels, strict=True), reverse=True)
+    return [{"score": score, "label": label} for score, label in ranked]
+
+
+def info(model: Model) -> dict[str, Any]:
+    """What TEI's `/info` says of a classifier."""
+    numbered = {str(at): label for at, label in enumerate(model.labels)}
+    return {
+        "model_id": model.name,
+        "model_sha": model.version,
+        "model_type": {
+            "classifier": {"id2label": numbered, "label2id": {label: int(at) for at, label in numbered.items()}}
+        },
+        "max_client_batch_size": MOST_INPUTS,
+        "scores": "sigmoid of each label: labels do not exclude each other",
+    }
+
+
+TYPES: dict[Kind, str] = {"rate_limited": "overloaded", "overloaded": "overloaded", "internal": "backend"}
+STATUSES: dict[Kind, int] = {"overloaded": 429, "invalid": 422, "internal": 424}
+"""Where TEI's differ: a request that it cannot read, a full queue, a model that fails."""
+
+
+def status_and_body(error: ApiError) -> tuple[int, dict[str, Any]]:
+    """HTTP status and body of an error, as TEI answers."""
+    kind = TYPES.get(error.kind, "validation")
+    return STATUSES.get(error.kind, STATUS[error.kind]), {"error": error.message, "error_type": kind}

@@ -1,0 +1,270 @@
+"""The gateway as an ASGI application: each path, who is let in, what is refused in whose words, and what is logged."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import re
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from serve.gateway import Gateway
+from serve.keys import Bands, digest
+from serve.settings import GatewaySettings
+from tests.serve.judges import LABELS, WordJudge
+from tests.serve.rewriters import Cutting
+
+
+class Silent:
+    """Meters that measure nothing."""
+
+    def refused(self, path: str, kind: str) -> None: ...
+
+    def scored(self, scored: Any) -> None: ...
+
+
+async def explain(text: str, label: str, method: str) -> dict[str, Any]:
+    span = {"begin": 4, "end": 9, "text": "idiot", "weight": 1.5}
+    return {
+        "text": text,
+        "label": label or "insult",
+        "method": method,
+        "probability": 0.9,
+        "unit": "u",
+        "spans": [span],
+    }
+
+
+def gateway(**settings: Any) -> Gateway:
+    judge = WordJudge({"idiot": ("insult", 0.9), "kill": ("threat", 0.3)})
+    return Gateway(GatewaySettings(**settings), judge, Cutting(), explain, meters=Silent())  # type: ignore[arg-type]
+
+
+def run(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    return asyncio.run(coroutine)
+
+
+def asked(app: Gateway, path: str, body: Any = None, method: str = "POST", **options: Any) -> httpx.Response:
+    async def ask() -> httpx.Response:
+        transport = httpx.ASGITransport(app=app.app, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
+            content = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
+            return await client.request(method, path, content=content, **options)
+
+    return run(ask())
+
+
+# Native
+
+
+def test_classify_one_and_several() -> None:
+    answer = asked(gateway(), "/v1/classify", {"input": "you idiot"}).json()
+    assert answer["decision"].startswith("dec-")
+    assert answer["model"] == {"name": "tiny", "version": "0123456789ab"}
+    [result] = answer["results"]
+    assert result["flags"] == ["insult"]
+    assert result["probabilities"].keys() == set(LABELS)
+    assert result["severity"] == pytest.approx(0.9)
+    assert result["action"] == "block"
+    several = asked(gateway(), "/v1/classify", {"input": ["fine", "kill"]}).json()["results"]
+    assert [row["action"] for row in several] == ["allow", "review"]  # 0.3 is just above the threshold of threats
+
+
+def test_bands_are_the_services_or_the_keys(tmp_path: Path) -> None:
+    assert (
+        asked(gateway(bands=Bands(review=0.95, block=0.99)), "/v1/classify", {"input": "you idiot"}).json()["results"][
+            0
+        ]["action"]
+        == "allow"
+    )
+    entry = {"id": "strict", "sha256": digest("s"), "bands": {"review": 0.05, "block": 0.09}}
+    (tmp_path / "keys.json").write_text(json.dumps({"keys": [entry]}))
+    strict = gateway(keys=str(tmp_path / "keys.json"))
+    answer = asked(strict, "/v1/classify", {"input": "fine"}, headers={"x-api-key": "s"}).json()
+    assert answer["results"][0]["action"] == "block"
+
+
+def test_detoxify_and_its_stream() -> None:
+    text = "You idiot. Read page 12."
+    answer = asked(gateway(), "/v1/detoxify", {"input": [text, "fine"], "lang": "en"}).json()
+    assert [(row["text"], row["how"], row["changed"]) for row in answer["results"]] == [
+        ("You . Read page 12.", "edited", True),
+        ("fine", "already neutral", False),
+    ]
+    streamed = asked(gateway(), "/v1/detoxify", {"input": text, "stream": True})
+    assert streamed.headers["content-type"].startswith("text/event-stream")
+    events = [line.removeprefix("data: ") for line in streamed.text.split("\n\n") if line]
+    assert events[-1] == "[DONE]"
+    assert [json.loads(event)["text"] for event in events[1:-1]] == ["You . ", "Read page 12."]
+
+
+@pytest.mark.parametrize(("text", "kind"), [("Fine. It is full.", "overloaded"), ("Fine. Go boom.", "internal")])
+def test_a_stream_that_fails_in_the_middle_says_so(text: str, kind: str) -> None:
+    app = gateway()
+    streamed = asked(app, "/v1/detoxify", {"input": text, "stream": True})
+    assert streamed.status_code == 200
+    last = json.loads([line for line in streamed.text.split("\n\n") if line][-1].removeprefix("data: "))
+    assert last["error"]["type"] == kind
+    assert "boom" not in streamed.text
+    assert app._rewrites.taken == 0
+
+
+def test_a_full_house_is_an_ordinary_answer_to_a_stream_too() -> None:
+    app = gateway(rewrites_under_way=1)
+    with app._rewrites.of(1):
+        assert asked(app, "/v1/detoxify", {"input": "fine", "stream": True}).status_code == 503
+
+
+def test_explain() -> None:
+    answer = asked(gateway(), "/v1/explain", {"input": "you idiot"}).json()
+    assert answer["spans"][0]["text"] == "idiot"
+    assert asked(gateway(), "/v1/explain", {"input": "a", "label": "spam"}).status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "said"),
+    [
+        ("/v1/classify", b"{", 400, "JSON"),
+        ("/v1/classify", {"input": "a", "inputs": "b"}, 400, "inputs"),
+        ("/v1/classify", {"input": []}, 400, "input"),
+        ("/v1/classify", {"input": 5}, 400, "input"),
+        ("/v1/classify", {"input": "a" * 50_001}, 413, "input"),
+        ("/v1/classify", {"input": ["a"] * 257}, 413, "input"),
+        ("/v1/detoxify", {"input": ["a", "b"], "lang": ["en"]}, 400, "lang"),
+        ("/v1/detoxify", {"input": ["a", "b"], "stream": True}, 400, "stream"),
+        ("/v1/detoxify", {"input": "a", "adapter": "none"}, 404, "there are: formal"),
+        ("/v1/explain", {"input": "a" * 5001}, 413, "input"),
+        ("/v1/nothing", {}, 404, "There is no POST"),
+    ],
+)
+def test_bad_requests(path: str, body: Any, status: int, said: str) -> None:
+    found = asked(gateway(), path, body)
+    assert found.status_code == status
+    assert said in found.text
+
+
+# Vendors
+
+
+def test_each_vendors_path_answers_in_its_shape() -> None:
+    app = gateway()
+    analyzed = asked(
+        app, "/v1alpha1/comments:analyze", {"comment": {"text": "You idiot."}, "requestedAttributes": {"INSULT": {}}}
+    )
+    assert analyzed.json()["attributeScores"]["INSULT"]["summaryScore"]["value"] == pytest.approx(0.9)
+    moderated = asked(app, "/v1/moderations", {"input": "you idiot"})
+    assert moderated.json()["results"][0]["flagged"]
+    assert "sexual/minors" in moderated.headers["x-unjudged-categories"]
+    assert asked(app, "/predict", {"inputs": "you idiot"}).json()[0]["label"] == "insult"
+    chat = asked(app, "/v1/chat/completions", {"messages": [{"role": "user", "content": "you idiot"}]})
+    assert chat.json()["choices"][0]["message"]["content"] == "you"
+    assert [row["id"] for row in asked(app, "/v1/models", method="GET").json()["data"]] == ["cutter", "formal"]
+
+
+def test_the_discovery_document_points_here() -> None:
+    found = asked(gateway(), "/$discovery/rest?version=v1alpha1", method="GET").json()
+    assert found["rootUrl"] == "http://service/"
+    public = gateway(public_url="https://toxicity.example")
+    assert asked(public, "/$discovery/rest", method="GET").json()["rootUrl"] == "https://toxicity.example/"
+    assert asked(gateway(), "/$discovery/rest?version=v2", method="GET").status_code == 404
+
+
+def test_suggestions_are_stored_where_prepare_data_can_read_them(tmp_path: Path) -> None:
+    body = {"comment": {"text": "grüß dich"}, "attributeScores": {"TOXICITY": {"summaryScore": {"value": 0}}}}
+    app = gateway(feedback=str(tmp_path / "feedback"))
+    assert asked(app, "/v1alpha1/comments:suggestscore", body).status_code == 200
+    [file] = (tmp_path / "feedback").glob("*.jsonl")
+    row = json.loads(file.read_text(encoding="utf-8"))
+    assert (row["text"], row["toxic"], row["key"]) == ("grüß dich", 0.0, "anybody")
+    assert asked(gateway(), "/v1alpha1/comments:suggestscore", body).status_code == 404
+
+
+def test_a_full_house_answers_in_each_vendors_words() -> None:
+    for path, body, status in (
+        ("/v1/classify", {"input": ["a", "b"]}, 503),
+        ("/predict", {"inputs": [["a"], ["b"]]}, 429),
+        ("/v1/moderations", {"input": ["a", "b"]}, 503),
+    ):
+        app = gateway(texts_under_way=1)
+        with app._judge.room.of(1):
+            found = asked(app, path, body)
+        assert found.status_code == status
+        assert int(found.headers["retry-after"]) >= 1
+
+
+# Keys, limits, logs
+
+
+def test_keys_are_taken_wherever_the_vendors_clients_put_them(tmp_path: Path) -> None:
+    entry = {"id": "forum", "sha256": digest("secret"), "scopes": ["classify"]}
+    (tmp_path / "keys.json").write_text(json.dumps({"keys": [entry]}))
+    app = gateway(keys=str(tmp_path / "keys.json"))
+    body = {"input": "fine"}
+    for options in (
+        {"headers": {"authorization": "Bearer secret"}},
+        {"headers": {"x-goog-api-key": "secret"}},
+        {"headers": {"x-api-key": "secret"}},
+        {"params": {"key": "secret"}},
+    ):
+        assert asked(app, "/v1/classify", body, **options).status_code == 200
+    assert asked(app, "/v1/classify", body).status_code == 401
+    assert asked(app, "/v1/detoxify", body, headers={"x-api-key": "secret"}).status_code == 403
+    assert asked(app, "/v1alpha1/comments:analyze", {}, params={"key": "wrong"}).json()["error"]["status"] == (
+        "INVALID_ARGUMENT"
+    )
+
+
+def test_a_body_that_is_too_large_is_not_read() -> None:
+    assert asked(gateway(most_body_bytes=1024), "/v1/classify", b" " * 2000).status_code == 413
+
+
+def test_what_fails_is_a_500_without_a_word_of_the_text(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.DEBUG):
+        found = asked(gateway(), "/v1/detoxify", {"input": "secret words boom"})
+    assert found.status_code == 500
+    assert "secret" not in caplog.text + found.text
+    assert "RuntimeError" in caplog.text
+
+
+def test_other_origins_may_not_call_unless_they_are_named() -> None:
+    """The page that the service itself serves may; a page of another origin neither asks nor teaches."""
+    origin = {"origin": "https://forum.example"}
+    refused = asked(gateway(), "/v1/classify", {"input": "a"}, headers=origin)
+    assert refused.status_code == 403
+    assert "access-control-allow-origin" not in refused.headers
+    assert asked(gateway(), "/v1/classify", {"input": "a"}, headers={"origin": "http://service"}).status_code == 200
+    named = gateway(cors_origins=("https://forum.example",))
+    assert asked(named, "/v1/classify", {"input": "a"}, headers=origin).headers["access-control-allow-origin"]
+
+
+def test_paths_that_there_are_not_answer_in_the_words_of_their_api() -> None:
+    app = gateway()
+    assert asked(app, "/v1/chat/nothing", {}).json()["error"]["type"] == "invalid_request_error"
+    assert asked(app, "/v1alpha1/comments:nothing", {}).json()["error"]["status"] == "NOT_FOUND"
+    assert asked(app, "/v1/classify", method="PUT").json()["error"]["type"] == "not_found"
+
+
+def test_openapi_describes_every_path() -> None:
+    found = asked(gateway(), "/openapi.json", method="GET").json()
+    assert "/v1/classify" in found["paths"]
+    assert "ClassifyRequest" in found["components"]["schemas"]
+    text = json.dumps(found)
+    for reference in set(re.findall(r"#/components/schemas/(\w+)", text)):
+        assert reference in found["components"]["schemas"]
+
+
+def test_the_page_and_nothing_else_of_the_disk() -> None:
+    app = gateway()
+    assert "<textarea" in asked(app, "/", method="GET").text
+    assert asked(app, "/page.js", method="GET").status_code == 200
+    for path in ("/index.html", "/../keys.py", "/%2e%2e/keys.py", "/page/page.js"):
+        assert asked(app, path, method="GET").status_code == 404
+    info = asked(app, "/info", method="GET").json()
+    assert info["model"]["labels"] == list(LABELS)
+    assert info["rewriter"]["name"] == "cutter"
+    assert asked(app, "/health", method="GET").json() == {"status": "ok"}

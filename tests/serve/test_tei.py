@@ -1,0 +1,63 @@
+"""Text Embeddings Inference: its three shapes of input, order of labels, limits and errors."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+from typing import Any
+
+import pytest
+
+from serve.errors import ApiError
+from serve.tei import info, predict, status_and_body
+from tests.serve.judges import LABELS, MODEL, WordJudge
+
+JUDGE = WordJudge({"idiot": ("insult", 0.9)})
+
+
+def answered(inputs: Any, **fields: Any) -> list[Any]:
+    return asyncio.run(predict(json.dumps({"inputs": inputs} | fields).encode(), JUDGE))
+
+
+def test_one_text_gives_its_labels_the_highest_first() -> None:
+    found = answered("you idiot")
+    assert found[0] == {"score": pytest.approx(0.9), "label": "insult"}
+    assert {row["label"] for row in found} == set(LABELS)
+    assert answered(["you idiot"]) == found
+
+
+def test_a_batch_is_a_list_of_lists() -> None:
+    found = answered([["you idiot"], ["fine"]])
+    assert [rows[0]["score"] for rows in found] == pytest.approx([0.9, 0.1])
+
+
+def test_raw_scores_are_log_odds() -> None:
+    assert answered("you idiot", raw_scores=True)[0]["score"] == pytest.approx(math.log(9), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "status", "said"),
+    [
+        (["a", "b"], 422, "one text at a time"),
+        ([], 422, "cannot be empty"),
+        (3, 422, "inputs"),
+        ([["a"]] * 33, 413, "batch size 33 > maximum allowed batch size 32"),
+    ],
+)
+def test_refused_in_its_words(inputs: Any, status: int, said: str) -> None:
+    with pytest.raises(ApiError, match=said) as caught:
+        answered(inputs)
+    code, found = status_and_body(caught.value)
+    assert code == status
+    assert found["error_type"] == "validation"
+
+
+def test_a_full_queue_is_a_429() -> None:
+    assert status_and_body(ApiError("overloaded", "full"))[0] == 429
+
+
+def test_info_says_what_the_scores_are() -> None:
+    found = info(MODEL)
+    assert found["model_type"]["classifier"]["label2id"]["insult"] == LABELS.index("insult")
+    assert "sigmoid" in found["scores"]
