@@ -276,29 +276,19 @@ def check_config(config: TrainRewriterConfig) -> None:
 
 def check_pairs(config: TrainRewriterConfig, pairs: Storage) -> None:
     """Raises:
-    ValueError: a stage would have no pairs to learn from, nothing would be there to test on, or nothing to train the
-        judges on; before any worker starts.
+    ValueError: a stage would have no pairs to learn from, or the report none to be about; before any worker starts.
     """
     import tempfile
     from pathlib import Path
 
     from detox.data.pairs.prepared import PreparedPairs
-    from detox.evaluation.pan_judges import PAN
     from detox.rewriter.curriculum import plan
+    from detox.rewriter.finish import check_parts
 
     with tempfile.TemporaryDirectory(prefix="detox-pairs-") as scratch:
         prepared = PreparedPairs.open(pairs.localise(Path(scratch)))
         plan(prepared.part("train"), config, {})
-        if not prepared.part("test"):
-            raise ValueError(
-                "there are no pairs to test the rewriter on: give test a share in --data.split.ratios (0.75 0.1 0.15 "
-                "by default)"
-            )
-        if config.evaluation.judges not in PAN and not prepared.part("judge"):
-            raise ValueError(
-                "there are no pairs to train the judges on: set --data.judge-share above 0, or let --evaluation.judges "
-                f"be one of {', '.join(PAN)}"
-            )
+        check_parts(config, prepared)
 
 
 def train(config: TrainRewriterConfig, directory: RunDirectory, pairs: Storage) -> None:

@@ -14,7 +14,6 @@ Kind = Literal[
     "bad_key",
     "forbidden",
     "not_found",
-    "wrong_method",
     "too_large",
     "rate_limited",
     "overloaded",
@@ -29,7 +28,6 @@ STATUS: dict[Kind, int] = {
     "bad_key": 401,
     "forbidden": 403,
     "not_found": 404,
-    "wrong_method": 405,
     "too_large": 413,
     "rate_limited": 429,
     "overloaded": 503,
@@ -56,12 +54,6 @@ class ApiError(Exception):
     def headers(self) -> dict[str, str]:
         """`Retry-After` in whole seconds, rounded up, where there is one."""
         return {"retry-after": str(math.ceil(self.retry_after))} if self.retry_after else {}
-
-
-def not_json(body: bytes) -> ApiError:
-    """The error of a body that is no JSON at all, or no object."""
-    shown = "is empty" if not body.strip() else "is not valid JSON"
-    return ApiError("invalid", f"The request body {shown}: send a JSON object.")
 
 
 DEEPER = {"too_long", "string_too_long", "too_short"}

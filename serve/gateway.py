@@ -1,7 +1,7 @@
 """The gateway: HTTP in, one of four APIs each way, and as little as can be between them and the models.
 
-Handlers read the raw body and parse it once with a compiled validator; requests that come together go to the classifier
-in one call. Admission comes first: key, rate, room. An error has its own API's body. No text is ever logged.
+Handlers read the raw body and parse it once with a compiled validator. Admission comes first: key, rate, room. An error
+has its own API's body. No text is ever logged.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import asyncio
 import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -41,6 +42,7 @@ METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 BEARER = "bearer "
 KEY_HEADERS = ["authorization", "x-api-key", "x-goog-api-key", "content-type"]
 UNJUDGED = "x-unjudged-categories"
+FAILED = "The service failed; the error was logged."
 
 Handler = Callable[[bytes, Key], Awaitable[Response]]
 Words = Callable[[ApiError], tuple[int, dict[str, Any]]]
@@ -117,11 +119,9 @@ class Gateway:
             except ApiError as error:
                 self._meters.refused(path, error.kind)
                 return refusal(error, words)
-            except asyncio.CancelledError:
-                raise
             except Exception as error:
                 log.error("%s failed: %s", path, type(error).__name__)  # the message may hold what the client sent
-                return refusal(ApiError("internal", "The service failed; the error was logged."), words)
+                return refusal(ApiError("internal", FAILED), words)
 
         return Route(path, endpoint, methods=["POST"])
 
@@ -202,26 +202,22 @@ class Gateway:
     async def _stream(self, events: AsyncIterator[bytes], words: Words) -> Response:
         """Server-sent events. What is wrong with the request, or a full house, is known before the first and answered
         as ever; what fails later is the last event."""
-        room = self._rewrites.of(1)
-        room.__enter__()
-        try:
+        with ExitStack() as stack:
+            stack.enter_context(self._rewrites.of(1))
             first = await anext(events)
-        except BaseException:
-            room.__exit__(None, None, None)
-            raise
+            held = stack.pop_all()
 
         async def all_of_them() -> AsyncIterator[bytes]:
-            try:
-                yield first
-                async for item in events:
-                    yield item
-            except ApiError as error:
-                yield native.event(words(error)[1])
-            except Exception as error:
-                log.error("a stream failed: %s", type(error).__name__)
-                yield native.event(words(ApiError("internal", "The service failed; the error was logged."))[1])
-            finally:
-                room.__exit__(None, None, None)
+            with held:
+                try:
+                    yield first
+                    async for item in events:
+                        yield item
+                except ApiError as error:
+                    yield native.event(words(error)[1])
+                except Exception as error:
+                    log.error("a stream failed: %s", type(error).__name__)
+                    yield native.event(words(ApiError("internal", FAILED))[1])
 
         return StreamingResponse(all_of_them(), media_type="text/event-stream", headers={"cache-control": "no-store"})
 

@@ -1,4 +1,4 @@
-"""What the APIs need of the classifier: its facts, and scores of texts. The gateway has one that asks the deployment.
+"""What the APIs need of the classifier: its facts, and scores of texts.
 
 Shapes: N texts, L labels.
 """
@@ -46,7 +46,7 @@ class Scored(NamedTuple):
 
 
 class Judge(Protocol):
-    """Scores texts; many requests at a time share its batches."""
+    """Scores texts."""
 
     @property
     def model(self) -> Model:

@@ -4,7 +4,7 @@
 
 `python -m serve.keys new forum --scopes classify detoxify` prints a new key once, with the entry to put into the file.
 A key is rotated by a second entry beside the first, and the first taken out later; nothing is restarted. Without a file
-everybody may do everything, which is why the server then listens on this machine only.
+everybody may do everything: then listen on this machine only.
 
 Keys have 256 random bits, so a plain SHA-256 is as good as a slow hash: there is nothing to guess.
 """

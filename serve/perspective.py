@@ -283,7 +283,6 @@ GOOGLE: dict[Kind, tuple[int, str]] = {
     "bad_key": (400, "INVALID_ARGUMENT"),
     "forbidden": (403, "PERMISSION_DENIED"),
     "not_found": (404, "NOT_FOUND"),
-    "wrong_method": (404, "NOT_FOUND"),
     "too_large": (400, "INVALID_ARGUMENT"),
     "rate_limited": (429, "RESOURCE_EXHAUSTED"),
     "overloaded": (503, "UNAVAILABLE"),

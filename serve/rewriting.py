@@ -1,4 +1,4 @@
-"""What the APIs need of the rewriter: its facts, and rewrites. The gateway has one that asks the deployment."""
+"""What the APIs need of the rewriter: its facts, and rewrites."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class RewriterModel(NamedTuple):
 
 
 class Rewriting(Protocol):
-    """Rewrites texts; many requests at a time share its batches."""
+    """Rewrites texts."""
 
     @property
     def model(self) -> RewriterModel: ...

@@ -34,7 +34,7 @@ from detox.rewriter.comparison import (
 from detox.rewriter.comparison_settings import EvaluateRewritersConfig
 from detox.rewriter.face import Rewriter
 from detox.rewriter.lexicon import Lexicon
-from detox.rewriter.overlap import judges_notice, overlap_notice
+from detox.rewriter.overlap import judges_notice, overlap_notice, seen_sources
 from detox.rewriter.pieces import in_its_space, pieces
 from detox.rewriter.reference_loss import reference_loss
 from detox.rewriter.remote import RemoteError, RemoteRewriter
@@ -131,11 +131,12 @@ def compare(config: EvaluateRewritersConfig, recipe: str, run_uri: str, tested_u
                 systems.append(judged(system_name(name, variant), outputs, wanted, judges, lexicon))
                 say(run, line_of(systems[-1]))
         held_out = not config.all_rows_are_test
-        notices = [
-            overlap_notice(name, rewriter, tested, wanted, held_out=held_out) for name, rewriter in names.items()
-        ]
-        if config.judges not in PAN:
-            notices += [judges_notice(name, rewriter, judge_rows) for name, rewriter in names.items()]
+        notices = list[str]()
+        for name, rewriter in names.items():
+            seen = seen_sources(rewriter)
+            notices.append(overlap_notice(name, rewriter, seen, tested, wanted, held_out=held_out))
+            if config.judges not in PAN:
+                notices.append(judges_notice(name, seen, judge_rows))
         said = (*synthetic_notices(tested.facts), *filter(None, notices))
         facts = run_facts(run, "evaluate", recipe, config, tested.facts, notices=said)
         page = comparison_report(

@@ -191,11 +191,7 @@ class StageMark(TrainerCallback):
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if args.process_index == 0:
-            mark = {
-                "number": self._stage.number,
-                "description": digest(self._stage.description),
-                "step": self._before + state.global_step,
-            }
+            mark = {"description": digest(self._stage.description), "step": self._before + state.global_step}
             folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
             (folder / MARK).write_text(json.dumps(mark) + "\n", encoding="utf-8")
 

@@ -16,6 +16,7 @@ import numpy as np
 from detox.classifier.model_scorers import model_parent
 from detox.classifier.report import run_facts
 from detox.data.pairs.prepared import Case, PreparedPairs, cases
+from detox.evaluation.pan_judges import PAN
 from detox.governance.manifest import describe
 from detox.models.loading import LoadedModel
 from detox.rewriter.artifact import Helpers, write_artifact
@@ -32,6 +33,22 @@ from detox.runs.environment import with_worker
 from detox.runs.progress import say
 from detox.runs.rundir import RunDirectory
 from detox.runs.storage import Storage
+
+
+def check_parts(config: TrainRewriterConfig, pairs: PreparedPairs) -> None:
+    """Raises:
+    ValueError: `finish` would have nothing to test on, or nothing to train its judges on.
+    """
+    if not pairs.part("test"):
+        raise ValueError(
+            "there are no pairs to test the rewriter on: give test a share in --data.split.ratios (0.75 0.1 0.15 by "
+            "default)"
+        )
+    if config.evaluation.judges not in PAN and not pairs.part("judge"):
+        raise ValueError(
+            "there are no pairs to train the judges on: set --data.judge-share above 0, or let --evaluation.judges be "
+            f"one of {', '.join(PAN)}"
+        )
 
 
 def finish(config: TrainRewriterConfig, recipe: str, run_uri: str, pairs_uri: str) -> dict[str, dict[str, Any]]:

@@ -174,19 +174,21 @@ def replaced(toxic: str, neutral: str) -> Iterator[tuple[str, str]]:
     )
     for tag, begin, end, other_begin, other_end in matcher.get_opcodes():
         if tag == "replace":
-            word, other = _joined(before[begin:end], 1), _joined(after[other_begin:other_end], 3)
+            word = _joined(before[begin:end], most_words=1, most_characters=LONGEST_RUN)
+            other = _joined(after[other_begin:other_end], most_words=3, most_characters=6)
             if word and other:
                 yield word, other
 
 
-def _joined(found: Sequence[Token], most: int) -> str:
-    """Words with spaces between, characters of a script without spaces side by side; empty where they are more than
-    `most` words (`LONGEST_RUN` characters for a single word, twice `most` for several), or of both kinds."""
+def _joined(found: Sequence[Token], most_words: int, most_characters: int) -> str:
+    """Words with spaces between, characters of a script without spaces side by side; empty where they are too many, of
+    both kinds, or characters that stand apart."""
     unspaced = [bool(UNSPACED.match(token.key)) for token in found]
-    if all(unspaced):
-        adjacent = all(one.end == other.begin for one, other in pairwise(found))
-        return "".join(token.key for token in found) if adjacent and len(found) <= max(LONGEST_RUN, 2 * most) else ""
-    return " ".join(token.key for token in found) if not any(unspaced) and len(found) <= most else ""
+    if not any(unspaced):
+        return " ".join(token.key for token in found) if len(found) <= most_words else ""
+    adjacent = all(one.end == other.begin for one, other in pairwise(found))
+    fits = all(unspaced) and adjacent and len(found) <= most_characters
+    return "".join(token.key for token in found) if fits else ""
 
 
 def _fit(pairs: Sequence[tuple[str, str]]) -> Entries:

@@ -20,17 +20,19 @@ SEEN_PARTS = ("train", "validation")
 """Parts of the pairs that a rewriter learns from, or is chosen by. `judge` trains what judges."""
 
 
-def overlap_notice(name: str, rewriter: str, pairs: PreparedPairs, cases: Sequence[Case], *, held_out: bool) -> str:
+def overlap_notice(
+    name: str, rewriter: str, learned: set[str] | None, pairs: PreparedPairs, cases: Sequence[Case], *, held_out: bool
+) -> str:
     """A sentence for the reader, empty where the rewriter has not seen the test.
 
     Args:
         name: of the rewriter, as the report calls it.
         rewriter: its run directory or artifact.
+        learned: its `seen_sources`.
         pairs: those that the cases are of.
         cases: what it is tested on.
         held_out: the cases are the test part of `pairs`, and no other.
     """
-    learned = seen_sources(rewriter)
     if learned is not None:
         shared = sum(fold(case.source) in learned for case in cases)
         if not shared:
@@ -47,14 +49,14 @@ def overlap_notice(name: str, rewriter: str, pairs: PreparedPairs, cases: Sequen
     )
 
 
-def judges_notice(name: str, rewriter: str, judge_rows: Sequence[PairRow]) -> str:
+def judges_notice(name: str, learned: set[str] | None, judge_rows: Sequence[PairRow]) -> str:
     """A sentence for the reader where what judges a rewriter was trained on pairs that it learned from too; empty where
     it was not, or where nobody can say (which `overlap_notice` does).
 
     Args:
+        learned: the rewriter's `seen_sources`.
         judge_rows: the `judge` part of the pairs from which the judges learn.
     """
-    learned = seen_sources(rewriter)
     shared = sum(fold(row.toxic) in learned for row in judge_rows) if learned else 0
     if not shared:
         return ""

@@ -186,9 +186,9 @@ class StageCheck:
     def _rewritten(self) -> list[str]:
         ranks = dist.get_world_size() if dist.is_initialized() else 1
         rank = dist.get_rank() if ranks > 1 else 0
-        shares: list[Any] = [self._written(self._cases[rank::ranks])]
+        mine = self._written(self._cases[rank::ranks])
+        shares: list[Any] = [mine]
         if ranks > 1:
-            mine = shares[0]
             shares = [None] * ranks
             dist.all_gather_object(shares, mine)
         outputs = [""] * len(self._cases)

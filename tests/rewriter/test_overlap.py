@@ -35,7 +35,11 @@ def pairs(place: Path) -> PreparedPairs:
 
 
 def notice(place: Path, run: str, pairs: PreparedPairs, wanted: list[Case], **options: Any) -> str:
-    return overlap_notice("ours", str(place / run), pairs, wanted, **({"held_out": True} | options))
+    return asked(str(place / run), pairs, wanted, **({"held_out": True} | options))
+
+
+def asked(rewriter: str, pairs: PreparedPairs, wanted: list[Case], **options: Any) -> str:
+    return overlap_notice("ours", rewriter, seen_sources(rewriter), pairs, wanted, **options)
 
 
 def test_the_test_part_of_its_own_pairs_is_unseen(place: Path, pairs: PreparedPairs) -> None:
@@ -45,10 +49,10 @@ def test_the_test_part_of_its_own_pairs_is_unseen(place: Path, pairs: PreparedPa
 
 def test_judges_that_learned_from_the_same_pairs_are_named(place: Path, pairs: PreparedPairs) -> None:
     judge, train = pairs.part("judge"), pairs.part("train")
-    assert judges_notice("ours", str(place / "mine"), judge) == ""
-    found = judges_notice("ours", str(place / "mine"), [*judge, train[0]])
+    assert judges_notice("ours", seen_sources(str(place / "mine")), judge) == ""
+    found = judges_notice("ours", seen_sources(str(place / "mine")), [*judge, train[0]])
     assert f"trained on {len(judge) + 1:,} pairs, of which ours has seen 1 in training" in found
-    assert judges_notice("ours", str(place / "foreign"), train) == ""
+    assert judges_notice("ours", seen_sources(str(place / "foreign")), train) == ""
 
 
 def test_seen_texts_are_counted_whatever_their_case_and_punctuation(place: Path, pairs: PreparedPairs) -> None:
@@ -66,5 +70,5 @@ def test_pairs_out_of_reach_are_said_to_be(place: Path, pairs: PreparedPairs, tm
     moved = tmp_path / "far" / "away" / "artifact"
     moved.mkdir(parents=True)
     (moved / "manifest.json").write_text((place / "mine" / "artifact" / "manifest.json").read_text())
-    assert overlap_notice("ours", str(moved), pairs, wanted, held_out=True) == ""
-    assert "is not recorded within reach" in overlap_notice("ours", str(moved), pairs, wanted, held_out=False)
+    assert asked(str(moved), pairs, wanted, held_out=True) == ""
+    assert "is not recorded within reach" in asked(str(moved), pairs, wanted, held_out=False)

@@ -35,7 +35,7 @@ from detox.governance.manifest import file_digest
 from detox.runs.config import digest
 from detox.runs.storage import explained
 
-CODE_VERSION = 1
+CODE_VERSION = 2
 """To be raised with every change that alters what is written for the same settings and sources."""
 LIBRARIES = ("scikit-learn", "lingua-language-detector", "ftfy", "pyarrow")
 """Other versions of these may decide otherwise, or write other bytes."""
