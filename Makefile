@@ -8,9 +8,10 @@ STAMP  := $(VENV)/.installed
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 # a file to a process; tests with Ray run one after the other, since each of its clusters takes the whole machine
 SPREAD := -n logical --maxprocesses 4 --dist loadfile
+DEMO   := runs/train-classifier-demo-s42
 BENCHMARKS := train_throughput scoring ray_overhead checkpointing cleaning generation
 
-.PHONY: help install demo test test-all lint type bench clean
+.PHONY: help install demo serve test test-all lint type bench clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -27,6 +28,11 @@ $(STAMP): pyproject.toml constraints.txt
 
 demo: install  ## train a classifier from raw comments with Ray Train, offline, and write a report
 	$(BIN)/python -m rayjobs.train_classifier demo
+
+serve: install  ## the service at 127.0.0.1: make serve [MODEL=RUN_DIR] [REWRITER=RUN_DIR] [PORT=8000]
+	@test -n "$(MODEL)" || test -f $(DEMO)/COMPLETE || $(MAKE) demo
+	$(BIN)/python -m serve.local --classifier.model $(or $(MODEL),$(DEMO)) \
+		$(if $(REWRITER),--rewriter.model $(REWRITER)) --port $(or $(PORT),8000)
 
 test: install  ## the test suite
 	$(PYTEST) $(SPREAD) -m "not slow and not (ray or serve)"

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import multiprocessing
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -138,7 +139,8 @@ def _train(seed: int, storage: str, rows: int) -> tuple[dict[str, TrainRewriterC
         (SAME_STEPS, demo_baseline(), uncleaned["pairs"]),
         ("cleaned, as many steps", demo(), cleaned["pairs"]),
     ):
-        epochs = steps[CURRICULUM] * base.batch.size / pairs
+        a_epoch = math.ceil(pairs / base.batch.size)
+        epochs = (steps[CURRICULUM] - 0.5) / a_epoch  # the Trainer rounds up to whole steps
         single = StageSettings(stage="full", epochs=epochs, lr=last.lr)
         train(name, base, **{"curriculum.stages": (DEMO_HABIT, single)})
     for name, loss in LOSSES.items():

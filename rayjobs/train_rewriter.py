@@ -150,7 +150,7 @@ def embedded() -> TrainRewriterConfig:
         rewriting=RewritingSettings(
             generation=GenerationSettings(mode="sample", candidates=8, temperature=0.7, top_k=20, max_new_tokens=96),
             rerank=RerankSettings(
-                neutrality=0.5, similarity=2.0, edits="candidate", neutral_below=0.05, copies_above=0.05
+                neutrality=0.5, similarity=1.5, edits="candidate", neutral_below=0.05, copies_above=0.05
             ),
         ),
         evaluation=RewriterEvaluationSettings(variants=("greedy", "full")),

@@ -34,6 +34,7 @@ from serve.openapi import document
 from serve.perspective_messages import discovery_document
 from serve.rewriting import Rewriting
 from serve.settings import GatewaySettings
+from serve.translation import Translate, Translation, as_it_is
 
 log = logging.getLogger("serve.gateway")
 PAGE = Path(__file__).parent / "page"
@@ -79,6 +80,7 @@ class Gateway:
         self._rewrites = Room(settings.rewrites_under_way)
         self._explanations = Room(settings.explanations_under_way)
         self._feedback = FeedbackStore(settings.feedback) if settings.feedback else None
+        self._translate = translation_of(settings.perspective_mapping, judge.model.version)
         cors = Middleware(
             CORSMiddleware,
             allow_origins=list(settings.cors_origins),
@@ -170,7 +172,7 @@ class Gateway:
         return JSONResponse({"decision": native.decision(), "model": served, **shown})
 
     async def _analyze(self, body: bytes, key: Key) -> Response:
-        return JSONResponse(await perspective.analyze(body, self._judge))
+        return JSONResponse(await perspective.analyze(body, self._judge, self._translate))
 
     async def _suggest(self, body: bytes, key: Key) -> Response:
         if self._feedback is None:
@@ -323,6 +325,17 @@ async def body_of(request: Request, most: int) -> bytes:
         if len(received) > most:
             raise too_large
     return bytes(received)
+
+
+def translation_of(path: str, version: str) -> Translate:
+    """Raises:
+    ValueError: no mapping for this model.
+    """
+    if not path:
+        return as_it_is
+    found = Translation.load(path)
+    found.check(path, version)
+    return found
 
 
 def refusal(error: ApiError, words: Words) -> Response:

@@ -29,6 +29,7 @@ from serve.perspective_messages import (
     SuggestCommentScoreRequest,
     TextEntry,
 )
+from serve.translation import Translate, as_it_is
 
 MOST_BYTES = 20 * 1024
 """Of a comment in UTF-8, as Perspective's 20 KB."""
@@ -48,8 +49,11 @@ class Suggestion(BaseModel):
 _ANALYZE, _SUGGEST = TypeAdapter(AnalyzeCommentRequest), TypeAdapter(SuggestCommentScoreRequest)
 
 
-async def analyze(body: bytes, judge: Judge) -> dict[str, Any]:
+async def analyze(body: bytes, judge: Judge, translate: Translate = as_it_is) -> dict[str, Any]:
     """The answer to `comments:analyze`.
+
+    Args:
+        translate: from our scores to those that the client's thresholds were tuned on.
 
     Raises:
         ApiError: as Perspective refuses such a request.
@@ -65,7 +69,7 @@ async def analyze(body: bytes, judge: Judge) -> dict[str, Any]:
     if supported:
         parts = spans_of(text) if request.span_annotations else [text]
         scored = await judge.scores([text] if len(parts) == 1 else [text, *parts])
-        if found := _attribute_scores(supported, scored, parts):
+        if found := _attribute_scores(supported, scored, parts, translate):
             answer["attributeScores"] = found
     answer["languages"] = languages
     if detected:
@@ -246,7 +250,9 @@ def spans_of(text: str) -> list[str]:
     return ["".join(parts[at : at + together]) for at in range(0, len(parts), together)] if together > 1 else parts
 
 
-def _attribute_scores(asked: Mapping[str, tuple[str, float]], scored: Scored, parts: Sequence[str]) -> dict[str, Any]:
+def _attribute_scores(
+    asked: Mapping[str, tuple[str, float]], scored: Scored, parts: Sequence[str], translate: Translate
+) -> dict[str, Any]:
     """Scores of the attributes that reach their threshold: of the whole text, and of each of its parts.
 
     Args:
@@ -255,7 +261,8 @@ def _attribute_scores(asked: Mapping[str, tuple[str, float]], scored: Scored, pa
     spans = utf16_spans(parts)
     made: dict[str, Any] = {}
     for attribute, (label, threshold) in asked.items():
-        whole, *of_parts = scored.column(label).tolist()
+        values = (translate(scored.model.version, attribute, value) for value in scored.column(label).tolist())
+        whole, *of_parts = values
         if whole >= threshold:
             made[attribute] = {
                 "spanScores": [

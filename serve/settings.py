@@ -1,11 +1,43 @@
-"""How the gateway serves, strict at every level. No torch in here."""
+"""What is served, and how: the arguments of `serve.app:build`, strict at every level. No torch in here."""
 
 from __future__ import annotations
 
-from pydantic import Field
+from typing import Literal
 
+from pydantic import Field, model_validator
+
+from detox.rewriter.remote_settings import RemoteSettings
 from detox.runs.config import Config
 from serve.keys import Bands
+
+
+class ClassifierSettings(Config):
+    """One replica of the classifier."""
+
+    model: str = ""
+    """Run directory of `train_classifier`, or its artifact, as a path or a URI. Its manifest must hold."""
+    engine: Literal["torch", "onnx_int8", "openvino"] = "torch"
+    """The last two are for the CPU, and must agree with torch in float32 before they serve."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Of torch: `auto` is bfloat16 where the hardware has it."""
+    batch_tokens: int = Field(default=4096, ge=512)
+    """Tokens of a batch, before padding."""
+    threads: int = Field(default=0, ge=0)
+    """torch CPU threads a replica; 0: as many as Ray gives it CPUs."""
+
+
+class RewriterServeSettings(Config):
+    """One replica of the rewriter."""
+
+    model: str = ""
+    """Run directory of `train_rewriter`, or its artifact; empty: nothing is rewritten."""
+    adapters: dict[str, str] = Field(default_factory=dict)
+    """Further rewriters by name; a replica keeps those that were asked for last."""
+    adapters_kept: int = Field(default=4, ge=1)
+    remote: RemoteSettings = RemoteSettings()
+    """An OpenAI-compatible endpoint that offers the candidates in the model's place."""
+    batch_texts: int = Field(default=32, ge=1)
+    threads: int = Field(default=0, ge=0)
 
 
 class GatewaySettings(Config):
@@ -24,7 +56,25 @@ class GatewaySettings(Config):
     """Origins whose pages may call the service; empty: none."""
     feedback: str = ""
     """Folder for what `comments:suggestscore` is told; empty: it is refused."""
+    perspective_mapping: str = ""
+    """File of curves that put our scores on Perspective's scale (`serve.translation`); empty: our own scores."""
     page: bool = True
     """Serve the page at `/`."""
     public_url: str = ""
     """Where clients reach the service, for the discovery document; empty: as the request came."""
+
+
+class Args(Config):
+    """Arguments of the application."""
+
+    classifier: ClassifierSettings
+    rewriter: RewriterServeSettings = RewriterServeSettings()
+    gateway: GatewaySettings = GatewaySettings()
+
+    @model_validator(mode="after")
+    def _something_is_served(self) -> Args:
+        if not self.classifier.model:
+            raise ValueError("classifier.model must name a run of train_classifier: `make serve MODEL=RUN_DIR`")
+        if self.rewriter.adapters and not self.rewriter.model:
+            raise ValueError("rewriter.adapters need rewriter.model, whose place they take on demand")
+        return self

@@ -119,13 +119,21 @@ def lines(
 
 
 def training_curves(series: Series, name: str, *, y: str) -> str:
-    """Figures over optimizer steps, with a marker at each point where there are few."""
+    """Figures over optimizer steps."""
+    return curves(series, name, x="optimizer step", y=y)
+
+
+def curves(series: Series, name: str, *, x: str, y: str, logarithmic: bool = False) -> str:
+    """Figures over whole numbers, or both axes logarithmic; with a marker at each point where there are few."""
     with mpl.rc_context(_STYLE):
-        figure, axes = _axes("optimizer step", y)
+        figure, axes = _axes(x, y)
         for number, (label, (x_P, y_P)) in enumerate(series.items()):
             marker = "o" if len(x_P) <= 30 else ""
             axes.plot(*_thin(x_P, y_P), label=label, color=_colour(number), marker=marker, markersize=5)
-        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        if logarithmic:
+            axes.set(xscale="log", yscale="log")
+        else:
+            axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         _legend(axes, len(series))
         return to_svg(figure, name)
 

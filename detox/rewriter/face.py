@@ -21,7 +21,6 @@ import torch
 from detox.data.cleaning import clean_text
 from detox.data.language import detect
 from detox.data.settings import CleaningSettings
-from detox.evaluation.judges import character_similarity
 from detox.models.loading import LoadedModel
 from detox.rewriter.artifact import TEXT, Helpers, read_facts, rewriter_folder
 from detox.rewriter.backend import Backend, ModelBackend
@@ -30,7 +29,7 @@ from detox.rewriter.generation_settings import RewritingSettings
 from detox.rewriter.pieces import in_its_space, pieces
 from detox.rewriter.remote import RemoteError, RemoteRewriter
 from detox.rewriter.remote_settings import RemoteSettings
-from detox.rewriter.rerank import How, Request, Reranker, Rewrite
+from detox.rewriter.rerank import How, Request, Reranker, Rewrite, edit_similarity
 from detox.rewriter.settings import RewriterModelSettings
 
 CHUNK = 1024
@@ -79,9 +78,7 @@ class Rewriter:
             on_device.to(torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")))
             self._steering = Steering(rewriting.decoding, loaded.tokenizer, helpers.lexicon, helpers.sides)
         self._helpers, self._toxicity = helpers, helpers.sides
-        self._reranker = Reranker(
-            helpers.sides, character_similarity, helpers.fluency.bits, helpers.lexicon, rewriting.rerank
-        )
+        self._reranker = Reranker(helpers.sides, helpers.fluency.bits, helpers.lexicon, rewriting.rerank)
 
     @classmethod
     def load(cls, name: str, *, device: str = "", remote: RemoteSettings | None = None) -> Rewriter:
@@ -193,7 +190,7 @@ class Rewriter:
         )
         if len(made) == 1:
             return Rewrite(text, how, before, after, made[0].similarity)
-        return Rewrite(text, how, before, after, float(character_similarity([clean], [self.clean(text)], [lang])[0]))
+        return Rewrite(text, how, before, after, edit_similarity(clean, self.clean(text)))
 
     def _cut(self, given: Sequence[str], clean: Sequence[str], langs: Sequence[str]) -> list[list[str]]:
         """The pieces of each text: itself where it is short enough."""

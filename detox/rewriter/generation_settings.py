@@ -96,7 +96,7 @@ class RerankSettings(Config):
     similarity: float = Field(default=1.0, ge=0)
     fluency: float = Field(default=0.3, ge=0)
     """Exponents of the three parts."""
-    least_similarity: float = Field(default=0.4, ge=0, le=1)
+    least_similarity: float = Field(default=0.5, ge=0, le=1)
     """A candidate with less is another text, and passes only where there is nothing else."""
     neutral_below: float = Field(default=0.15, ge=0, le=1)
     """A source with less toxicity stays as it is; 0: every source is rewritten."""

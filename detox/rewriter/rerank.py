@@ -10,10 +10,11 @@ Shapes: N texts, C candidates of a text.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
+from rapidfuzz.distance import Indel
 
 from detox.data.pairs.cleaning import Toxicity
 from detox.evaluation.detoxification import normalised
@@ -21,9 +22,6 @@ from detox.rewriter.generation_settings import RerankSettings
 from detox.rewriter.lexicon import Lexicon, Span, cut, tokens
 
 How = Literal["model", "reranked", "edited", "already neutral"]
-
-Similarity = Callable[[Sequence[str], Sequence[str], Sequence[str]], np.ndarray]
-"""Sources, rewrites and languages in, 0..1 `[N]` out."""
 
 
 MOST_TRIED = 100
@@ -51,12 +49,17 @@ class Request(NamedTuple):
     candidates: tuple[str, ...]
 
 
+def edit_similarity(first: str, second: str) -> float:
+    """Share of two texts' characters that stand in their longest common subsequence, case folded, 0..1: what is judged
+    by n-grams or embeddings is chosen by another measure."""
+    return Indel.normalized_similarity(first.casefold(), second.casefold())
+
+
 class Reranker:
     """Chooses among candidates.
 
     Args:
         toxicity: of texts in languages, 0..1.
-        similarity: of two texts, 0..1.
         fluency: bits a character of texts in languages; the lower, the more fluent.
         lexicon: knows the toxic words that the last resort cuts out.
     """
@@ -64,12 +67,11 @@ class Reranker:
     def __init__(
         self,
         toxicity: Toxicity,
-        similarity: Similarity,
         fluency: Toxicity,
         lexicon: Lexicon,
         settings: RerankSettings,
     ) -> None:
-        self._toxicity, self._similarity, self._fluency = toxicity, similarity, fluency
+        self._toxicity, self._fluency = toxicity, fluency
         self._lexicon, self._settings = lexicon, settings
 
     def choose(self, requests: Sequence[Request]) -> list[Rewrite]:
@@ -86,7 +88,7 @@ class Reranker:
         sources = [requests[number].source for number, _ in flat]
         texts, flat_langs = [text for _, text in flat], [langs[number] for number, _ in flat]
         toxicity = self._toxicity(texts, flat_langs) if flat else np.zeros(0)
-        similarity = self._similarity(sources, texts, flat_langs) if flat else np.zeros(0)
+        similarity = np.array([edit_similarity(*pair) for pair in zip(sources, texts, strict=True)])
         worth = self._worth(sources, texts, flat_langs, toxicity, similarity)
         is_copy = [normalised(text) == normalised(requests[number].source) for number, text in flat]
         was_toxic = [before_N[number] > self._settings.copies_above for number, _ in flat]

@@ -7,9 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from detox.evaluation.judges import character_similarity
 from detox.rewriter.lexicon import Entries, Lexicon
-from detox.rewriter.rerank import Request, Reranker, RerankSettings, Rewrite
+from detox.rewriter.rerank import Request, Reranker, RerankSettings, Rewrite, edit_similarity
 
 BAD = ("idiot", "moron", "scum")
 
@@ -19,10 +18,6 @@ def toxicity(texts: Sequence[str], langs: Sequence[str]) -> np.ndarray:
     return np.array([0.9 if any(word in text.lower() for word in BAD) else 0.05 for text in texts])
 
 
-def similarity(first: Sequence[str], second: Sequence[str], langs: Sequence[str]) -> np.ndarray:
-    return character_similarity(first, second, langs)
-
-
 def fluency(texts: Sequence[str], langs: Sequence[str]) -> np.ndarray:
     """`xqz` is gibberish: ten bits a character instead of two."""
     return np.array([10.0 if "xqz" in text else 2.0 for text in texts])
@@ -30,7 +25,7 @@ def fluency(texts: Sequence[str], langs: Sequence[str]) -> np.ndarray:
 
 def reranker(known: Sequence[str] = ("idiot",), **settings: object) -> Reranker:
     lexicon = Lexicon({"en": Entries(dict.fromkeys(known, 0.9), 0.5, {})})
-    return Reranker(toxicity, similarity, fluency, lexicon, RerankSettings(**settings))
+    return Reranker(toxicity, fluency, lexicon, RerankSettings(**settings))
 
 
 def chosen(source: str, *candidates: str, known: Sequence[str] = ("idiot",), **settings: object) -> Rewrite:
@@ -111,7 +106,7 @@ def test_of_a_long_text_the_most_toxic_words_are_tried() -> None:
         return np.array([0.9 if "坏" in text else 0.05 for text in texts])
 
     source = "好" * 5000 + "坏" + "好" * 4999
-    ours = Reranker(counted, similarity, fluency, Lexicon({}), RerankSettings())
+    ours = Reranker(counted, fluency, Lexicon({}), RerankSettings())
     assert "坏" not in ours.edit(source, "zh")
     assert max(seen) <= 101 * len(source)
 
@@ -126,3 +121,10 @@ def test_no_candidates_no_words_and_no_texts() -> None:
 @pytest.mark.parametrize("text", ["you idiot", "IDIOT", "idiot idiot idiot"])
 def test_an_edit_is_never_empty(text: str) -> None:
     assert reranker().edit(text, "en")
+
+
+def test_the_similarity_is_that_of_edits() -> None:
+    """`you` and the space stay of `you moron` (9 characters) and `you dunce` (9): the longest common subsequence is
+    `you ` and `n`, so 2 x 5 / 18."""
+    assert edit_similarity("You moron", "you dunce") == pytest.approx(10 / 18)
+    assert edit_similarity("", "") == 1.0

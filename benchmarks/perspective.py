@@ -1,0 +1,125 @@
+"""How far our scores are from Perspective's, and what a client's thresholds become (docs/perspective.md).
+
+`python -m benchmarks.perspective --model RUN [--data rtp_5k_scored.parquet] [--mapping FILE]` scores the prompts and
+continuations of RealToxicityPrompts (Gehman et al. 2020, scored by Perspective in 2020) and prints, for each attribute
+that a label of the model backs: rank correlation, agreement and flip rate at the thresholds that clients use, with our
+scores as they are and through a rising curve. The curve is fitted on one half of the texts and measured on the other;
+`--mapping` writes those of all texts, for `gateway.perspective_mapping`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from serve.attributes import perspective_labels
+from serve.translation import Curve, Translation, fit
+
+THRESHOLDS = (0.6, 0.7, 0.8, 0.9)
+SEED = 0
+
+
+def main(arguments: list[str] | None = None) -> None:
+    import torch
+
+    options = _parser().parse_args(arguments)
+    torch.set_num_threads(options.threads)
+    from detox.classifier.scorer import load_scorer
+
+    texts, theirs = read(Path(options.data))
+    scores = load_scorer(options.model).score(texts)
+    curves: dict[str, Curve] = {}
+    for attribute, label in perspective_labels(scores.labels).items():
+        if (theirs_N := theirs.get(attribute)) is None:
+            continue
+        known_N = ~np.isnan(theirs_N)
+        ours_N, theirs_N = scores.column(label)[known_N].astype(float), theirs_N[known_N]
+        curves[attribute] = fit(ours_N, theirs_N)
+        for line in compared(attribute, label, ours_N, theirs_N):
+            print(json.dumps(line), flush=True)
+    if options.mapping:
+        written = _merged(Path(options.mapping), _version(options.model), curves)
+        print(f"mapping: {options.mapping} ({', '.join(written.curves)})")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.perspective", description=__doc__)
+    parser.add_argument("--model", required=True, help="run directory of train_classifier")
+    parser.add_argument("--data", default="../shared/data/rtp_5k_scored.parquet")
+    parser.add_argument("--mapping", default="", help="file to write the curves of this model's version to")
+    parser.add_argument("--threads", type=int, default=2)
+    return parser
+
+
+def read(path: Path) -> tuple[list[str], dict[str, np.ndarray]]:
+    """Texts, and Perspective's scores `[N]` of each attribute, NaN where there is none."""
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(path)
+    sides = ("prompt", "continuation")
+    texts = [text for side in sides for text in table[side].to_pylist()]
+    names = [name.removeprefix("prompt_") for name in table.column_names if name.startswith("prompt_")]
+    scores = {
+        name.upper(): np.concatenate([table[f"{side}_{name}"].to_numpy().astype(float) for side in sides])
+        for name in names
+    }
+    return texts, scores
+
+
+def compared(attribute: str, label: str, ours_N: np.ndarray, theirs_N: np.ndarray) -> Iterator[dict[str, Any]]:
+    """A line of figures for our scores as they are, and one for those that a curve of the other half gives."""
+    from scipy.stats import spearmanr
+
+    is_fitted_N = np.random.default_rng(SEED).random(len(ours_N)) < 0.5
+    curve = fit(ours_N[is_fitted_N], theirs_N[is_fitted_N])
+    ours_N, theirs_N = ours_N[~is_fitted_N], theirs_N[~is_fitted_N]
+    mapped_N = np.array([curve(score) for score in ours_N])
+    facts = {"attribute": attribute, "label": label, "texts": len(ours_N)}
+    facts["spearman"] = round(float(spearmanr(ours_N, theirs_N).statistic), 4)
+    for name, scores_N in (("ours", ours_N), ("mapped", mapped_N)):
+        line: dict[str, Any] = {"benchmark": "perspective", **facts, "scores": name}
+        line["mean_difference"] = round(float(np.abs(scores_N - theirs_N).mean()), 4)
+        for threshold in THRESHOLDS:
+            mine_N, flagged_N = scores_N >= threshold, theirs_N >= threshold
+            line[f"flagged@{threshold}"] = [round(float(flagged_N.mean()), 4), round(float(mine_N.mean()), 4)]
+            line[f"flips@{threshold}"] = round(float((mine_N != flagged_N).mean()), 4)
+            line[f"kappa@{threshold}"] = round(kappa(mine_N, flagged_N), 4)
+        if name == "ours":
+            line["equal_thresholds"] = {str(at): equal_threshold(ours_N, theirs_N, at) for at in THRESHOLDS}
+        yield line
+
+
+def kappa(first_N: np.ndarray, second_N: np.ndarray) -> float:
+    """Agreement beyond chance (Cohen 1960); 1 where both say the same of all."""
+    observed = float((first_N == second_N).mean())
+    expected = first_N.mean() * second_N.mean() + (1 - first_N.mean()) * (1 - second_N.mean())
+    return 1.0 if expected == 1 else float((observed - expected) / (1 - expected))
+
+
+def equal_threshold(ours_N: np.ndarray, theirs_N: np.ndarray, threshold: float) -> float:
+    """The threshold of ours that flags as many texts as theirs does."""
+    share = float((theirs_N >= threshold).mean())
+    return round(float(np.quantile(ours_N, 1 - share)), 4)
+
+
+def _version(model: str) -> str:
+    from serve.artifacts import servable
+
+    return servable(model)[1]
+
+
+def _merged(path: Path, version: str, curves: dict[str, Curve]) -> Translation:
+    """The curves beside those of other versions that the file holds already."""
+    before = Translation.load(str(path)).curves if path.exists() else {}
+    found = Translation(before | {version: curves})
+    found.save(path)
+    return found
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+"""Open-loop load: requests leave when they are due, whether or not earlier ones have been answered.
+
+A closed loop (so many clients, each waiting for its answer) slows down with the service and so hides its worst moments:
+"coordinated omission" (Tene 2013). Here arrivals are a Poisson process, and a latency runs from the moment at which the
+request was due, not from when it could be sent.
+
+Shapes: N requests.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+FAILED = 0
+"""Status of a request that got no HTTP answer."""
+PERCENTILES = (50.0, 90.0, 99.0, 99.9)
+
+Judge = Callable[[int, Any], bool]
+"""Number of the request and its JSON answer in, whether the answer is right out."""
+
+
+class Outcome(NamedTuple):
+    """What became of one request."""
+
+    due: float
+    """Seconds from the beginning."""
+    late: float
+    """Seconds between due and sent: the load generator's own lag."""
+    seconds: float
+    """From due to answered."""
+    status: int
+    right: bool
+    """False for an answer of 200 that the judge refuses; true for all others."""
+
+
+def arrivals(rate: float, seconds: float, seed: int) -> np.ndarray:
+    """Seconds `[N]` at which requests are due: a Poisson process of `rate` a second."""
+    rng = np.random.default_rng(seed)
+    gaps = rng.exponential(1 / rate, size=int(rate * seconds * 1.2 + 6 * np.sqrt(rate * seconds) + 10))
+    due_N = np.cumsum(gaps)
+    return due_N[due_N < seconds]
+
+
+async def load(
+    url: str,
+    bodies: Sequence[Any],
+    due_N: np.ndarray,
+    *,
+    headers: Mapping[str, str] | None = None,
+    timeout: float = 60.0,
+    judge: Judge | None = None,
+    on_answer: Callable[[int], None] | None = None,
+) -> list[Outcome]:
+    """Send request i of `due_N` with body `i mod len(bodies)`, each when it is due.
+
+    Args:
+        judge: asked about each answer of 200.
+        on_answer: called with the number of answers so far.
+    """
+    import aiohttp
+
+    outcomes: list[Outcome] = []
+    began = time.perf_counter()
+
+    async def one(session: Any, number: int, due: float) -> None:
+        sent, right, status = time.perf_counter() - began, True, FAILED
+        try:
+            async with session.post(url, json=bodies[number % len(bodies)]) as answer:
+                status = answer.status
+                if status == 200 and judge is not None:
+                    right = judge(number, await answer.json())
+                else:
+                    await answer.read()
+        except (aiohttp.ClientError, TimeoutError):
+            status = FAILED
+        outcomes.append(Outcome(due, sent - due, time.perf_counter() - began - due, status, right))
+        if on_answer is not None:
+            on_answer(len(outcomes))
+
+    limits = aiohttp.TCPConnector(limit=0)
+    waits = aiohttp.ClientTimeout(total=timeout)
+    async with aiohttp.ClientSession(connector=limits, timeout=waits, headers=dict(headers or {})) as session:
+        tasks = []
+        for number, due in enumerate(due_N.tolist()):
+            if (left := due - (time.perf_counter() - began)) > 0:
+                await asyncio.sleep(left)
+            tasks.append(asyncio.create_task(one(session, number, due)))
+        await asyncio.gather(*tasks)
+    return sorted(outcomes)
+
+
+def figures(outcomes: Sequence[Outcome]) -> dict[str, float]:
+    """Requests and answers by status, percentiles of the latency of answers of 200 in milliseconds, wrong answers, and
+    the 99th percentile of the generator's own lag."""
+    status_N = np.array([one.status for one in outcomes])
+    answered = np.array([one.seconds for one in outcomes])[status_N == 200] * 1000
+    found: dict[str, float] = {"requests": len(outcomes), "answered": int((status_N == 200).sum())}
+    found |= {f"status_{status}": int((status_N == status).sum()) for status in np.unique(status_N).tolist()}
+    found["wrong"] = sum(not one.right for one in outcomes)
+    if len(answered):
+        found |= {f"p{percentile:g}_ms": float(np.percentile(answered, percentile)) for percentile in PERCENTILES}
+        found["most_ms"] = float(answered.max())
+        found["answered_per_s"] = len(answered) / max(one.due + one.seconds for one in outcomes)
+    if len(outcomes):
+        found["lag_p99_ms"] = float(np.percentile([one.late for one in outcomes], 99) * 1000)
+    return found

@@ -1,0 +1,105 @@
+"""The Serve application: `serve run serve.app:build classifier.model=RUN`, or `serve deploy serve/config.yaml`.
+
+Three deployments: the classifier and the rewriter hold models, the gateway speaks HTTP. `build` puts them together;
+`app` is built from the settings in the environment variable DETOX_SERVE (JSON), for tools that want a module-level
+application. A changed model is rolled over without a gap: new replicas stand before old ones go.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from ray import serve as ray_serve
+from ray.serve import Application
+from ray.serve.handle import DeploymentHandle
+
+from serve.classifier import ClassifierReplica
+from serve.rewriter import RewriterReplica
+from serve.settings import Args, GatewaySettings
+
+SETTINGS = "DETOX_SERVE"
+START_TIMEOUT_S = 600.0
+COMMON: dict[str, Any] = {"health_check_period_s": 5, "max_constructor_retry_count": 3, "max_surge_percent": 100}
+
+
+class GatewayReplica:
+    """What Serve runs; the gateway itself is made once the models say what they are."""
+
+    def __init__(
+        self, settings: dict[str, Any], classifier: DeploymentHandle, rewriter: DeploymentHandle | None
+    ) -> None:
+        self._settings = GatewaySettings.model_validate(settings)
+        self._classifier, self._rewriter = classifier, rewriter
+
+    async def __serve_build_asgi_app__(self) -> Any:
+        from serve.gateway import Gateway
+        from serve.handles import HandleJudge, HandleRewriting
+        from serve.replicas import ReplicaCount
+
+        model = await asyncio.wait_for(self._classifier.facts.remote(), START_TIMEOUT_S)
+        judge = HandleJudge(self._classifier, model)
+        rewriting = None
+        if self._rewriter is not None:
+            facts = await asyncio.wait_for(self._rewriter.facts.remote(), START_TIMEOUT_S)
+            rewriting = HandleRewriting(self._rewriter, facts)
+        return Gateway(self._settings, judge, rewriting, judge.explain, ReplicaCount("gateway")).app
+
+
+CLASSIFIER = ray_serve.deployment(
+    name="classifier",
+    max_ongoing_requests=64,
+    max_queued_requests=256,
+    ray_actor_options={"num_cpus": 0.5},
+    **COMMON,
+)(ClassifierReplica)
+REWRITER = ray_serve.deployment(
+    name="rewriter",
+    max_ongoing_requests=128,
+    max_queued_requests=512,
+    ray_actor_options={"num_cpus": 0.5},
+    **COMMON,
+)(RewriterReplica)
+GATEWAY = ray_serve.deployment(
+    name="gateway",
+    max_ongoing_requests=1024,
+    max_queued_requests=4096,
+    ray_actor_options={"num_cpus": 0.1},
+    **COMMON,
+)(ray_serve.ingress()(GatewayReplica))
+
+
+def build(args: dict[str, Any]) -> Application:
+    """The application of these settings, which may have dotted keys as `serve run` gives them.
+
+    Raises:
+        ValueError: settings that do not hold.
+    """
+    settings = Args.model_validate(undotted(args))
+    classifier = CLASSIFIER.bind(settings.classifier.model_dump(mode="json"))
+    rewriter = REWRITER.bind(settings.rewriter.model_dump(mode="json")) if settings.rewriter.model else None
+    return GATEWAY.bind(settings.gateway.model_dump(mode="json"), classifier, rewriter)
+
+
+def undotted(args: Mapping[str, Any]) -> dict[str, Any]:
+    """`{"a.b": 1}` as `{"a": {"b": 1}}`."""
+    tree: dict[str, Any] = {}
+    for key, value in args.items():
+        *above, last = key.split(".")
+        place = tree
+        for part in above:
+            place = place.setdefault(part, {})
+        place[last] = value
+    return tree
+
+
+def __getattr__(name: str) -> Any:
+    """`app`, built when it is asked for: importing this module does nothing."""
+    if name != "app":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if SETTINGS not in os.environ:
+        raise AttributeError(f'serve.app:app needs {SETTINGS}, for example {{"classifier": {{"model": "RUN_DIR"}}}}')
+    return build(json.loads(os.environ[SETTINGS]))

@@ -1,0 +1,87 @@
+"""Requests that wait travel together: a batch is taken when there is somebody to compute it, not before.
+
+Serve's own `@batch` closes a batch a moment after its first request and lets it wait for its turn as it is; under load
+that makes many small ones. Here what waits stays one queue, oldest first, until a slot is free.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, NamedTuple, TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class _Waiting(NamedTuple, Generic[Item, Result]):
+    item: Item
+    size: int
+    answer: asyncio.Future[Result]
+
+
+class Batcher(Generic[Item, Result]):
+    """Computes items in batches, in the order in which they came.
+
+    Args:
+        compute: of a batch, a result an item, in order.
+        size: of an item; a batch holds at most `budget` in sum, or one item that is larger.
+        budget: see `size`.
+        slots: batches that are computed at a time.
+    """
+
+    def __init__(
+        self,
+        compute: Callable[[list[Item]], Awaitable[Sequence[Result]]],
+        size: Callable[[Item], int],
+        budget: int,
+        slots: int = 1,
+    ) -> None:
+        self._compute, self._size, self._budget, self._free = compute, size, budget, slots
+        self._waiting: deque[_Waiting[Item, Result]] = deque()
+        self._running: set[asyncio.Task[None]] = set()
+
+    async def __call__(self, item: Item) -> Result:
+        """The item's result, or what its batch raised."""
+        answer: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Waiting(item, self._size(item), answer))
+        if self._free:
+            self._free -= 1
+            task = asyncio.create_task(self._work())  # it begins after all that came in the same moment
+            self._running.add(task)
+            task.add_done_callback(self._running.discard)
+        return await answer
+
+    async def _work(self) -> None:
+        try:
+            while batch := self._taken():
+                await self._answer(batch)
+        finally:
+            self._free += 1
+
+    def _taken(self) -> list[_Waiting[Item, Result]]:
+        """The oldest items that fit; those whose clients are gone are left out."""
+        batch: list[_Waiting[Item, Result]] = []
+        held = 0
+        while self._waiting and (not batch or held + self._waiting[0].size <= self._budget):
+            one = self._waiting.popleft()
+            if not one.answer.done():
+                batch.append(one)
+                held += one.size
+        return batch
+
+    async def _answer(self, batch: list[_Waiting[Item, Result]]) -> None:
+        try:
+            results = await self._compute([one.item for one in batch])
+        except BaseException as error:
+            shown = error if isinstance(error, Exception) else RuntimeError("the batch was broken off")
+            for one in batch:
+                if not one.answer.done():
+                    one.answer.set_exception(shown)
+            if not isinstance(error, Exception):
+                raise
+            return
+        for one, result in zip(batch, results, strict=True):
+            if not one.answer.done():
+                one.answer.set_result(result)

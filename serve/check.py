@@ -1,0 +1,93 @@
+"""`python -m serve.check [serve/config.yaml]`: is this a config that Serve will take as it was meant?
+
+Serve's own schema ignores keys that it does not know, at most levels; a misspelt limit is then no limit. Here an
+unknown key anywhere is an error, the application's `args` are held against `serve.settings.Args`, and deployments that
+the application does not have are refused.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from ray.serve.schema import ServeDeploySchema
+
+from serve.settings import Args
+
+DEPLOYMENTS = ("gateway", "classifier", "rewriter")
+IMPORT_PATH = "serve.app:build"
+
+
+def check(path: Path) -> ServeDeploySchema:
+    """The config in `path`.
+
+    Raises:
+        ValueError: not YAML, an unknown key, a value of the wrong type or range, or arguments that the application
+            refuses; says where.
+    """
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ValueError(f"{path} cannot be read: {error}") from None
+    if not isinstance(tree, dict):
+        raise ValueError(f"{path} is no Serve config: it must be a mapping with `applications`")
+    try:
+        config = ServeDeploySchema.model_validate(tree)
+    except ValidationError as error:
+        raise ValueError(f"{path}: {error}") from None
+    if unknown := list(unknown_keys(tree, ServeDeploySchema)):
+        raise ValueError(f"{path} has keys that Serve does not know, and would ignore: {', '.join(unknown)}")
+    for application in config.applications:
+        if application.import_path != IMPORT_PATH:
+            raise ValueError(f"{path}: import_path must be {IMPORT_PATH}, was {application.import_path}")
+        try:
+            Args.model_validate(application.args)
+        except ValidationError as error:
+            raise ValueError(f"{path}: args of {application.name}: {error}") from None
+        for deployment in application.deployments:
+            if deployment.name not in DEPLOYMENTS:
+                raise ValueError(
+                    f"{path}: there is no deployment {deployment.name!r}: choose one of {', '.join(DEPLOYMENTS)}"
+                )
+    return config
+
+
+def unknown_keys(tree: Any, schema: Any, place: str = "") -> Iterator[str]:
+    """Dotted places of keys that the schema does not have, at every level."""
+    if isinstance(tree, list):
+        for position, item in enumerate(tree):
+            yield from unknown_keys(item, schema, f"{place}[{position}]")
+    model = _model_in(schema)
+    if not isinstance(tree, dict) or model is None:
+        return
+    for key, value in tree.items():
+        at = f"{place}.{key}" if place else str(key)
+        if key not in model.model_fields:
+            yield at
+        else:
+            yield from unknown_keys(value, model.model_fields[key].annotation, at)
+
+
+def _model_in(hint: Any) -> type[BaseModel] | None:
+    """The pydantic model that an annotation is, or holds: `X`, `X | None`, `list[X]`."""
+    if isinstance(hint, type) and issubclass(hint, BaseModel):
+        return hint
+    return next((found for part in get_args(hint) if (found := _model_in(part)) is not None), None)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    paths = list(sys.argv[1:] if arguments is None else arguments) or [str(Path(__file__).parent / "config.yaml")]
+    for path in paths:
+        try:
+            check(Path(path))
+        except ValueError as error:
+            raise SystemExit(str(error)) from None
+        print(f"{path}: ok")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,177 @@
+"""The classifier behind the gateway: texts in, probabilities out, in batches by tokens.
+
+`ClassifierService` is plain; `ClassifierReplica` is what Serve runs. A text is cleaned and cut into windows when it
+comes; windows of all requests wait together until the batch before is done, and travel in one of at most
+`batch_tokens`. Within a batch windows are computed once each, sorted by length (`detox.classifier.engine`).
+
+Shapes: N texts, W windows, L labels.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from serve.artifacts import run_name, servable
+from serve.batching import Batcher
+from serve.judge import Model
+from serve.settings import ClassifierSettings
+
+if TYPE_CHECKING:
+    from detox.classifier.engine import Engine
+    from detox.classifier.exported import EngineName
+    from detox.classifier.model_scorers import TransformerScorer
+
+Window = list[int]
+"""Token ids."""
+SHORT = 2000
+"""Characters that are tokenised where they arrive: to hand them to a thread would take longer."""
+ENGINES = Path.home() / ".cache" / "toxicity-lab" / "engines"
+"""Exported models, by version."""
+PARITY_TEXTS = 500
+WARM_UP = ("Thank you.", "You idiot, read page 12 again. " * 40)
+
+
+class ClassifierService:
+    """A classifier's artifact, ready to score.
+
+    Args:
+        settings: names the artifact; its manifest must hold.
+
+    Attributes:
+        model: what it is.
+
+    Raises:
+        ValueError: the manifest does not hold, or the engine does not agree with torch.
+    """
+
+    def __init__(self, settings: ClassifierSettings) -> None:
+        import torch
+
+        from detox.classifier.model_scorers import ARTIFACT, load_artifact
+        from detox.classifier.training import resolve_precision
+
+        folder, version = servable(settings.model)
+        threads = settings.threads or torch.get_num_threads()
+        torch.set_num_threads(threads)
+        if settings.engine == "torch":
+            auto = {"auto": "auto", "bfloat16": "bf16", "float32": "fp32"}[settings.dtype]
+            precision = resolve_precision(auto)  # type: ignore[arg-type]
+            self._scorer = load_artifact(folder, dtype="bfloat16" if precision == "bf16" else "float32")
+            self._engine = self._scorer.engine
+        else:
+            self._scorer = load_artifact(folder, device="cpu")
+            self._engine = agreeing(self._scorer, settings.engine, version, threads)
+        facts = json.loads((folder / ARTIFACT).read_text(encoding="utf-8"))
+        self.model = Model(
+            run_name(settings.model),
+            version,
+            self._scorer.labels,
+            {label: float(value) for label, value in self._scorer.thresholds.items()},
+            tuple(facts["cleaning"]["languages"]),
+        )
+
+    def windows(self, texts: Sequence[str]) -> tuple[list[Window], list[int]]:
+        """Windows of the cleaned texts, and which text each is of."""
+        found = self._engine.windows([self._scorer.clean(text) for text in texts])
+        return found.ids, found.text
+
+    def forward(self, windows: Sequence[Window]) -> np.ndarray:
+        """Probabilities of windows `[W, L]`, equal ones computed once."""
+        distinct = {ids: at for at, ids in enumerate(dict.fromkeys(map(tuple, windows)))}
+        scores_WL = self._engine.window_probabilities(list(map(list, distinct)))
+        return scores_WL[[distinct[tuple(ids)] for ids in windows]]
+
+    def explain(self, text: str, label: str, method: str) -> dict[str, Any]:
+        """Which words made the score, by torch, whose gradients it takes (`detox.classifier.explain`)."""
+        from detox.classifier.explain import explain
+        from detox.classifier.explanation import UNITS
+
+        found = explain(self._scorer, text, label, method)  # type: ignore[arg-type]
+        return found.to_dict() | {"unit": UNITS[found.method]}
+
+
+def agreeing(scorer: TransformerScorer, name: EngineName, version: str, threads: int) -> Engine:
+    """Another engine for the scorer's model, once it agrees with torch on comments of the synthetic corpus.
+
+    Raises:
+        ValueError: it does not agree.
+    """
+    from detox.classifier.exported import check_parity, exported, parity
+    from detox.data.synthetic import generate
+
+    texts = [scorer.clean(text) for text in generate(PARITY_TEXTS)["text"].to_pylist()]
+    engine = exported(scorer.engine, name, ENGINES / version, threads)
+    thresholds_L = [scorer.thresholds[label] for label in scorer.labels]
+    check_parity(name, parity(engine.probabilities(texts), scorer.engine.probabilities(texts), thresholds_L))
+    return engine
+
+
+def over_texts(scores_WL: np.ndarray, owners: Sequence[int], count: int) -> np.ndarray:
+    """The highest score over each text's windows `[N, L]`."""
+    scores_NL = np.zeros((count, scores_WL.shape[1]), np.float32)
+    np.maximum.at(scores_NL, np.asarray(owners, np.int64), scores_WL)
+    return scores_NL
+
+
+def tokens_of(windows: Sequence[Window]) -> int:
+    return sum(map(len, windows))
+
+
+def groups(windows: Sequence[Window], most_tokens: int) -> Iterator[list[Window]]:
+    """Windows in their order, in groups of at most so many tokens, so that a large request shares batches too."""
+    group: list[Window] = []
+    held = 0
+    for ids in windows:
+        if group and held + len(ids) > most_tokens:
+            yield group
+            group, held = [], 0
+        group.append(ids)
+        held += len(ids)
+    if group:
+        yield group
+
+
+class ClassifierReplica:
+    """What Serve runs. One thread has the model: explaining changes it for a while, and scores must not see that."""
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        self._settings = ClassifierSettings.model_validate(settings)
+        self._service = ClassifierService(self._settings)
+        self._service.forward(self._service.windows(WARM_UP)[0])
+        self._model_thread = ThreadPoolExecutor(1, thread_name_prefix="model")
+        self._batches: Batcher[list[Window], np.ndarray] = Batcher(
+            self._computed, tokens_of, self._settings.batch_tokens
+        )
+
+    async def facts(self) -> Model:
+        """Of the model, for the gateway."""
+        return self._service.model
+
+    async def score(self, texts: list[str]) -> tuple[Model, np.ndarray]:
+        """The model, and its probabilities of the texts `[N, L]`, of which there is at least one."""
+        is_short = sum(map(len, texts)) <= SHORT
+        windows, owners = (
+            self._service.windows(texts) if is_short else await asyncio.to_thread(self._service.windows, texts)
+        )
+        parts = groups(windows, self._settings.batch_tokens)
+        scores = await asyncio.gather(*(self._batches(part) for part in parts))
+        return self._service.model, over_texts(np.concatenate(scores), owners, len(texts))
+
+    async def explain(self, text: str, label: str, method: str) -> dict[str, Any]:
+        """See `ClassifierService.explain`."""
+        return await self._in_model_thread(self._service.explain, text, label, method)
+
+    async def _computed(self, requests: list[list[Window]]) -> list[np.ndarray]:
+        flat = [ids for windows in requests for ids in windows]
+        scores_WL = await self._in_model_thread(self._service.forward, flat)
+        return np.split(scores_WL, np.cumsum([len(windows) for windows in requests])[:-1])
+
+    async def _in_model_thread(self, function: Any, *arguments: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._model_thread, function, *arguments)

@@ -1,0 +1,113 @@
+"""The models as the gateway's replica sees them: deployment handles behind the protocols that the APIs ask for.
+
+Requests that wait in the gateway together travel in one call, which costs about as much as one request's; a few calls
+are on their way at a time, so that the classifier is never out of work.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from ray.exceptions import RayActorError, TaskCancelledError
+from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
+from ray.serve.handle import DeploymentHandle
+
+from detox.rewriter.pieces import sentences
+from detox.rewriter.rerank import Rewrite
+from serve.batching import Batcher
+from serve.errors import ApiError
+from serve.judge import Model, Scored
+from serve.rewriting import RewriterModel
+
+TEXTS_A_CALL = 256
+CALLS_UNDER_WAY = 4
+TRIES = 3
+"""A replica that dies takes its calls with it; to score or rewrite again changes nothing."""
+
+
+async def asked(method: Any, *arguments: Any) -> Any:
+    """A call's result, asked for again where its replica died.
+
+    Args:
+        method: of a deployment handle.
+
+    Raises:
+        ApiError: `overloaded`: the deployment's queue is full, or its replicas keep dying; `invalid`: it refused the
+            request, in its own words.
+    """
+    for left in reversed(range(TRIES)):
+        try:
+            return await method.remote(*arguments)
+        except BackPressureError:
+            raise ApiError("overloaded", "The model's queue is full: ask again later.", retry_after=1) from None
+        except (RayActorError, TaskCancelledError, DeploymentUnavailableError):
+            if not left:
+                raise ApiError("overloaded", "The model is starting again: ask again later.", retry_after=5) from None
+            await asyncio.sleep(0.2)
+    raise AssertionError("unreachable")
+
+
+class HandleJudge:
+    """The classifier's deployment as a `Judge`.
+
+    Args:
+        model: as one replica described itself.
+    """
+
+    def __init__(self, handle: DeploymentHandle, model: Model) -> None:
+        self._score, self._explain = handle.score, handle.explain
+        self._model = model
+        self._calls: Batcher[list[str], Scored] = Batcher(self._together, len, TEXTS_A_CALL, CALLS_UNDER_WAY)
+
+    @property
+    def model(self) -> Model:
+        return self._model
+
+    async def scores(self, texts: Sequence[str]) -> Scored:
+        return await self._calls(list(texts))
+
+    async def language(self, text: str, wanted: Sequence[str]) -> tuple[str, bool]:
+        from detox.data.language import reads_as_english
+
+        if reads_as_english(text):
+            return "en", not wanted or "en" in wanted
+        return await asyncio.to_thread(_by_lingua, text, tuple(wanted))
+
+    async def explain(self, text: str, label: str, method: str) -> Mapping[str, Any]:
+        found: Mapping[str, Any] = await asked(self._explain, text, label, method)
+        return found
+
+    async def _together(self, requests: list[list[str]]) -> list[Scored]:
+        model, scores_NL = await asked(self._score, [text for texts in requests for text in texts])
+        self._model = Model(*model)
+        parts = np.split(scores_NL, np.cumsum([len(texts) for texts in requests])[:-1])
+        return [Scored(self._model, part) for part in parts]
+
+
+def _by_lingua(text: str, wanted: tuple[str, ...]) -> tuple[str, bool]:
+    from detox.data.language import detect, foreign
+
+    detected = detect([text])[0] or ""
+    return detected, bool(detected) and (not wanted or foreign([text], wanted)[0] is None)
+
+
+class HandleRewriting:
+    """The rewriter's deployment as `Rewriting`."""
+
+    def __init__(self, handle: DeploymentHandle, model: RewriterModel) -> None:
+        self._rewrite, self._model = handle.rewrite, model
+
+    @property
+    def model(self) -> RewriterModel:
+        return self._model
+
+    async def rewrite(self, texts: Sequence[str], langs: Sequence[str], adapter: str) -> list[Rewrite]:
+        return [Rewrite(*row) for row in await asked(self._rewrite, list(texts), list(langs), adapter)]
+
+    async def by_sentence(self, text: str, lang: str, adapter: str) -> AsyncIterator[Rewrite]:
+        for sentence in sentences(text):
+            [rewrite] = await self.rewrite([sentence], [lang], adapter)
+            yield rewrite

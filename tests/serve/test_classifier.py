@@ -1,0 +1,76 @@
+"""The classifier's service: the scorer's own probabilities, whatever shares the batch; what may not be served."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from detox.classifier.scorer import load_scorer
+from detox.governance.manifest import ManifestError
+from serve.classifier import ClassifierReplica, ClassifierService, groups
+from serve.settings import ClassifierSettings
+from tests.serve.models import LABELS, TEXTS, write_classifier
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_classifier(tmp_path_factory.mktemp("models") / "forum")
+
+
+def settings(run: Path, **changes: object) -> ClassifierSettings:
+    return ClassifierSettings(model=str(run), dtype="float32", **changes)  # type: ignore[arg-type]
+
+
+def test_it_says_what_it_is(run: Path) -> None:
+    model = ClassifierService(settings(run)).model
+    assert (model.name, model.labels) == ("forum", LABELS)
+    assert model.thresholds == {"toxic": 0.5, "threat": 0.45, "insult": 0.55}
+    assert len(model.version) == 12
+    assert ClassifierService(settings(run / "artifact")).model == model
+
+
+def test_requests_that_come_together_get_what_each_gets_alone(run: Path) -> None:
+    """Long texts span several windows, and their windows several batches."""
+    expected_NL = load_scorer(str(run)).score(TEXTS).values_NL
+    replica = ClassifierReplica(settings(run, batch_tokens=512).model_dump(mode="json"))
+
+    async def together() -> list[np.ndarray]:
+        requests = [[text] for text in TEXTS] + [TEXTS, TEXTS[::-1]]
+        return [scores for _, scores in await asyncio.gather(*map(replica.score, requests))]
+
+    *single, whole, backwards = asyncio.run(together())
+    np.testing.assert_allclose(np.concatenate(single), expected_NL, atol=1e-5)
+    np.testing.assert_allclose(whole, expected_NL, atol=1e-5)
+    np.testing.assert_allclose(backwards, expected_NL[::-1], atol=1e-5)
+
+
+def test_a_request_is_cut_into_groups_that_fit() -> None:
+    windows = [[1] * 5, [1] * 5, [1] * 30, [1]]
+    assert [list(map(len, group)) for group in groups(windows, 10)] == [[5, 5], [30], [1]]
+    assert list(groups([], 10)) == []
+
+
+def test_an_explanation_names_the_words(run: Path) -> None:
+    replica = ClassifierReplica(settings(run).model_dump(mode="json"))
+    found = asyncio.run(replica.explain("you are an idiot", "insult", "integrated_gradients"))
+    assert [span["text"] for span in found["spans"]] == ["you", "are", "an", "idiot"]
+    assert found["label"] == "insult"
+
+
+def test_what_may_not_be_served(run: Path, tmp_path: Path) -> None:
+    research = write_classifier(tmp_path / "toxic", classification="research-only")
+    with pytest.raises(ValueError, match="research-only, and such an artifact is not served"):
+        ClassifierService(settings(research))
+    with pytest.raises(ValueError, match="there is no artifact"):
+        ClassifierService(settings(tmp_path / "gone"))
+    unsigned = write_classifier(tmp_path / "unsigned")
+    (unsigned / "artifact" / "manifest.json").unlink()
+    with pytest.raises(ManifestError):
+        ClassifierService(settings(unsigned))
+    changed = write_classifier(tmp_path / "changed")
+    (changed / "artifact" / "detox.json").write_text("{}")
+    with pytest.raises(ManifestError, match="was changed after the manifest was signed"):
+        ClassifierService(settings(changed))

@@ -1,0 +1,87 @@
+"""The OpenAPI document holds for every request that it allows, and nothing that it does not allow makes a 500."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+import schemathesis
+from hypothesis import settings
+from starlette.applications import Starlette
+from starlette.testclient import TestClient
+
+from serve.gateway import Gateway
+from serve.settings import GatewaySettings
+from tests.serve.judges import WordJudge
+from tests.serve.rewriters import Cutting
+
+MALFORMED = 5000
+POSTS = (
+    "/v1/classify", "/v1/detoxify", "/v1/explain", "/v1alpha1/comments:analyze", "/v1alpha1/comments:suggestscore",
+    "/v1/moderations", "/predict", "/v1/chat/completions",
+)  # fmt: skip
+VALID: dict[str, object] = {
+    "/v1/classify": {"input": ["you idiot"]},
+    "/v1/detoxify": {"input": "you idiot", "lang": "en"},
+    "/v1/explain": {"input": "you idiot", "label": "insult"},
+    "/v1alpha1/comments:analyze": {"comment": {"text": "you"}, "requestedAttributes": {"TOXICITY": {}}},
+    "/v1alpha1/comments:suggestscore": {"comment": {"text": "you"}, "attributeScores": {"TOXICITY": {}}},
+    "/v1/moderations": {"input": [{"type": "text", "text": "you"}]},
+    "/predict": {"inputs": [["you"], ["me"]]},
+    "/v1/chat/completions": {"model": "m", "messages": [{"role": "user", "content": "you"}]},
+}
+ODD = [None, True, -1, 1e400, 10**30, "", "\ud800", "x" * 70_000, [], {}, [[]], {"": {}}, ["a"] * 300, "NaN"]
+
+
+async def no_explanation(text: str, label: str, method: str) -> dict[str, object]:
+    return {"label": label or "insult", "method": method, "probability": 0.5, "unit": "log-odds", "spans": []}
+
+
+def app(**settings: str) -> Starlette:
+    return Gateway(GatewaySettings(**settings), WordJudge({"idiot": ("insult", 0.9)}), Cutting(), no_explanation).app  # type: ignore[arg-type]
+
+
+schema = schemathesis.openapi.from_asgi("/openapi.json", app())
+
+
+@schema.parametrize()
+@settings(max_examples=30, deadline=None)
+def test_no_request_that_the_document_knows_makes_a_500(case: schemathesis.Case) -> None:
+    response = case.call()
+    assert response.status_code < 500
+
+
+def mangled(rng: random.Random, body: object) -> object:
+    """`body` with something odd in it: a value, a key, or a whole part of it."""
+    if rng.random() < 0.3 or not isinstance(body, dict | list) or not body:
+        return rng.choice(ODD)
+    if isinstance(body, list):
+        at = rng.randrange(len(body))
+        return [mangled(rng, one) if number == at else one for number, one in enumerate(body)]
+    key = rng.choice(list(body))
+    if rng.random() < 0.2:
+        return {rng.choice(["", key.upper(), "x" * 300, "\ud800"]): body[key]}
+    return body | {key: mangled(rng, body[key])}
+
+
+@pytest.mark.parametrize("path", POSTS)
+def test_malformed_bodies_are_the_clients_fault(path: str, tmp_path: Path) -> None:
+    """5,000 over all paths: JSON with odd parts, JSON cut short, bytes that are none."""
+    client, rng = TestClient(app(feedback=str(tmp_path)), raise_server_exceptions=False), random.Random(path)
+    statuses = set[int]()
+    for _ in range(MALFORMED // len(POSTS)):
+        raw = json.dumps(mangled(rng, VALID[path])).encode()
+        kind = rng.random()
+        if kind < 0.2:
+            raw = raw[: rng.randrange(len(raw))]
+        elif kind < 0.3:
+            raw = rng.randbytes(rng.randrange(60))
+        elif kind < 0.35:
+            raw = b"[" * 5000
+        response = client.post(path, content=raw)
+        statuses.add(response.status_code)
+        assert response.status_code < 500, raw[:300]
+        assert response.headers["content-type"] in ("application/json", "text/event-stream; charset=utf-8")
+    assert statuses & {400, 413, 422}

@@ -1,0 +1,61 @@
+"""The rewriter's service: requests share batches and get what each gets alone; adapters are loaded when asked for."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from detox.rewriter.face import Rewriter
+from serve.rewriter import Asked, RewriterReplica, RewriterService
+from serve.settings import RewriterServeSettings
+from tests.rewriter.artifacts import CIVIL, RUDE, THANKS, write_rewriter
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    place = tmp_path_factory.mktemp("rewriters")
+    return {name: write_rewriter(place / name) for name in ("main", "formal", "short")}
+
+
+def settings(runs: dict[str, Path], **changes: object) -> RewriterServeSettings:
+    adapters = {name: str(runs[name]) for name in ("formal", "short")}
+    return RewriterServeSettings(model=str(runs["main"]), adapters=adapters, **changes)  # type: ignore[arg-type]
+
+
+def test_it_says_what_it_is(runs: dict[str, Path]) -> None:
+    model = RewriterService(settings(runs)).model
+    assert (model.name, model.languages, model.adapters) == ("main", ("en",), ("formal", "short"))
+
+
+def test_requests_that_come_together_get_what_each_gets_alone(runs: dict[str, Path]) -> None:
+    texts = [RUDE, THANKS, RUDE.replace("archive", "garden")]
+    expected = Rewriter.load(str(runs["main"])).rewrite(texts, lang="en")
+    replica = RewriterReplica(settings(runs, batch_texts=2).model_dump(mode="json"))
+
+    async def together() -> list[object]:
+        langs = [["en"] * len(texts), ["en"], ["en"]]
+        return await asyncio.gather(*map(replica.rewrite, [texts, [RUDE], [THANKS]], langs))
+
+    whole, rude, thanks = asyncio.run(together())
+    assert whole == expected
+    assert (rude, thanks) == (expected[:1], expected[1:2])
+    assert expected[0].text == CIVIL
+    assert expected[1].how == "already neutral"
+
+
+def test_adapters_are_loaded_when_asked_for_and_the_oldest_goes(runs: dict[str, Path]) -> None:
+    service = RewriterService(settings(runs, adapters_kept=1))
+    requests = [Asked("formal", [RUDE], ["en"]), Asked("", [THANKS], ["en"]), Asked("formal", [THANKS], [""])]
+    found = service.rewritten(requests)
+    assert [[rewrite.text for rewrite in one] for one in found] == [[CIVIL], [THANKS], [THANKS]]
+    assert list(service.kept) == ["formal"]
+    service.rewritten([Asked("short", [RUDE], ["en"])])
+    assert list(service.kept) == ["short"]
+
+
+def test_an_adapter_that_may_not_be_served_is_known_at_the_start(runs: dict[str, Path], tmp_path: Path) -> None:
+    broken = settings(runs).model_copy(update={"adapters": {"gone": str(tmp_path / "gone")}})
+    with pytest.raises(ValueError, match="there is no artifact"):
+        RewriterService(broken)

@@ -1,0 +1,89 @@
+"""From our scores to Perspective's: the curve that fits, its file, and what it does to an answer."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.perspective import equal_threshold, kappa
+from serve.errors import ApiError
+from serve.gateway import Gateway
+from serve.perspective import analyze
+from serve.settings import GatewaySettings
+from serve.translation import MOST_KNOTS, Curve, Translation, fit
+from tests.serve.judges import MODEL, WordJudge
+
+DOUBLE = Curve((0.0, 0.5, 1.0), (0.0, 0.8, 1.0))
+BODY = {"comment": {"text": "you idiot"}, "languages": ["en"], "requestedAttributes": {"INSULT": {}, "THREAT": {}}}
+
+
+def test_a_curve_is_straight_between_its_knots_and_flat_beyond() -> None:
+    assert [DOUBLE(score) for score in (0.0, 0.25, 0.5, 0.75, 1.0)] == pytest.approx([0.0, 0.4, 0.8, 0.9, 1.0])
+    assert Curve((0.2, 0.4), (0.1, 0.3))(0.9) == pytest.approx(0.3)
+
+
+def test_the_fitted_curve_rises_and_finds_a_known_relation() -> None:
+    """Theirs is the square root of ours, but for noise of a standard deviation of 0.02."""
+    rng = np.random.default_rng(0)
+    ours_N = rng.random(4000)
+    curve = fit(ours_N, np.clip(np.sqrt(ours_N) + rng.normal(0, 0.02, 4000), 0, 1))
+    assert len(curve.ours) <= MOST_KNOTS
+    assert np.all(np.diff(curve.theirs) >= 0)
+    for score in (0.1, 0.4, 0.8):
+        assert curve(score) == pytest.approx(score**0.5, abs=0.03)
+
+
+def test_a_mapping_comes_back_from_its_file(tmp_path: Path) -> None:
+    written = Translation({"v1": {"INSULT": DOUBLE}, "v2": {}})
+    written.save(tmp_path / "mapping.json")
+    read = Translation.load(str(tmp_path / "mapping.json"))
+    assert read.curves == written.curves
+    assert read("v1", "INSULT", 0.25) == pytest.approx(0.4)
+    assert read("v2", "INSULT", 0.25) == 0.25
+    with pytest.raises(ApiError, match="no mapping of scores for model version v3"):
+        read("v3", "INSULT", 0.25)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[", "is no mapping of scores"),
+        ('{"v1": {"INSULT": {"ours": [0, 1]}}}', "is no mapping of scores"),
+        ('{"v1": {"INSULT": {"ours": [0, 1], "theirs": [1, 0]}}}', "INSULT for version v1 must rise"),
+        ('{"v1": {"INSULT": {"ours": [0, 1], "theirs": [1]}}}', "lists must be of one length"),
+    ],
+)
+def test_a_file_that_is_no_mapping(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "mapping.json").write_text(text)
+    with pytest.raises(ValueError, match=said):
+        Translation.load(str(tmp_path / "mapping.json"))
+
+
+def test_an_answer_is_on_perspectives_scale_spans_and_threshold_too() -> None:
+    translate = Translation({MODEL.version: {"INSULT": DOUBLE}})
+    judge = WordJudge({"idiot": ("insult", 0.5)})
+    body = BODY | {"requestedAttributes": {"INSULT": {"scoreThreshold": 0.7}, "THREAT": {}}}
+    scores = asyncio.run(analyze(json.dumps(body).encode(), judge, translate))["attributeScores"]
+    assert scores["INSULT"]["summaryScore"]["value"] == pytest.approx(0.8)
+    assert scores["INSULT"]["spanScores"][0]["score"]["value"] == pytest.approx(0.8)
+    assert scores["THREAT"]["summaryScore"]["value"] == pytest.approx(0.1)
+
+
+def test_the_gateway_takes_no_mapping_of_another_model(tmp_path: Path) -> None:
+    path = tmp_path / "mapping.json"
+    Translation({"other": {}}).save(path)
+    with pytest.raises(ValueError, match=f"holds mappings for other, and {MODEL.version} is served"):
+        Gateway(GatewaySettings(perspective_mapping=str(path)), WordJudge({}))
+
+
+def test_agreement_and_thresholds_by_hand() -> None:
+    """Of four texts both flag one, one flags another: observed 0.75, by chance 0.5 x 0.25 + 0.5 x 0.75 = 0.5."""
+    first_N, second_N = np.array([True, True, False, False]), np.array([True, False, False, False])
+    assert kappa(first_N, second_N) == pytest.approx(0.5)
+    assert kappa(second_N & False, second_N & False) == 1.0
+    ours_N = np.array([0.1, 0.2, 0.3, 0.4])
+    assert equal_threshold(ours_N, np.array([0.0, 0.0, 0.7, 0.9]), 0.6) == pytest.approx(0.25)
