@@ -49,6 +49,7 @@ from detox.classifier.batching import (
 from detox.classifier.losses import Loss, build_loss
 from detox.classifier.metrics import classification_metrics, regression_metrics
 from detox.classifier.settings import TrainClassifierConfig
+from detox.classifier.zero import await_builds, deepspeed_config
 
 EVALUATION_TOKENS = 16_384 if torch.cuda.is_available() else 2048
 """Padded tokens of one evaluation forward pass; on a CPU small batches stay in its caches."""
@@ -293,6 +294,9 @@ def training_arguments(config: TrainClassifierConfig, scratch: Path, ranks: int)
         ValueError: a precision that the hardware does not have.
     """
     optimiser = config.optimiser
+    is_sharded = optimiser.strategy != "ddp"
+    if is_sharded:
+        await_builds()
     return TrainingArguments(
         **common_arguments(config, scratch, ranks),
         lr_scheduler_type="linear",
@@ -300,7 +304,7 @@ def training_arguments(config: TrainClassifierConfig, scratch: Path, ranks: int)
         fp16=resolve_precision(optimiser.precision) == "fp16",
         metric_for_best_model=config.stopping.metric,
         greater_is_better=config.stopping.higher_is_better,
-        deepspeed=deepspeed_config(optimiser.strategy) if optimiser.strategy != "ddp" else None,
+        deepspeed=deepspeed_config(optimiser.strategy) if is_sharded else None,
     )
 
 
@@ -358,21 +362,3 @@ def resolve_precision(wanted: str) -> str:
     if wanted == "bf16" and cuda and not bf16_gpu:
         raise ValueError("precision bf16 is not supported by this GPU: use --optimiser.precision fp16 or fp32")
     return wanted
-
-
-def deepspeed_config(strategy: str) -> dict[str, Any]:
-    """DeepSpeed ZeRO-2 or ZeRO-3; `auto` values are filled in by the Trainer. Runs on CPU workers too."""
-    stage = {"zero2": 2, "zero3": 3}[strategy]
-    return {
-        "zero_optimization": {"stage": stage, "stage3_gather_16bit_weights_on_model_save": stage == 3},
-        "optimizer": {
-            "type": "AdamW",
-            "params": {"lr": "auto", "betas": "auto", "eps": "auto", "weight_decay": "auto", "torch_adam": True},
-        },
-        "bf16": {"enabled": "auto"},
-        "fp16": {"enabled": "auto"},
-        "gradient_clipping": "auto",
-        "gradient_accumulation_steps": "auto",
-        "train_batch_size": "auto",
-        "train_micro_batch_size_per_gpu": "auto",
-    }
