@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from safetensors.numpy import load_file
+import torch
+from safetensors.torch import load_file
 
 import detox
 from detox.classifier.metrics import classification_metrics
@@ -192,9 +193,9 @@ ZERO = ["--optimiser.head-lr-factor", "1", "--optimiser.max-steps", "12"]
 """DeepSpeed has one learning rate; so few steps that rounding, which Adam magnifies, has not grown."""
 
 
-def parameters(weights: Mapping[str, np.ndarray]) -> np.ndarray:
+def parameters(weights: Mapping[str, torch.Tensor]) -> np.ndarray:
     """All weights, end to end."""
-    return np.concatenate([weights[name].ravel().astype(np.float64) for name in sorted(weights)])
+    return np.concatenate([weights[name].double().flatten().numpy() for name in sorted(weights)])
 
 
 def trained(run_directory: Path) -> np.ndarray:
@@ -210,7 +211,7 @@ def by_ddp(tmp_path_factory, prepared: Path) -> tuple[np.ndarray, float]:
     config = from_file(TrainClassifierConfig, storage / "run" / "config.json")
     start = load_for_training(config, PreparedData.open(prepared)).model.state_dict()
     weights = trained(storage / "run")
-    return weights, float(np.linalg.norm(weights - parameters({name: value.numpy() for name, value in start.items()})))
+    return weights, float(np.linalg.norm(weights - parameters(start)))
 
 
 @pytest.mark.slow
