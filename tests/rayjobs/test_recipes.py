@@ -56,6 +56,7 @@ SMOKE_TESTED: dict[str, set[str]] = {
     "prepare_data": set(PREPARE_DATA),
     "score_corpus": {"default"},  # in tests/rayjobs/test_score_corpus.py
     "rewrite_corpus": {"default"},  # in tests/rayjobs/test_rewrite_corpus.py
+    "load_test": {"default"},  # in tests/rayjobs/test_load_test.py
     "evaluate": {"rewriters"},  # in tests/rayjobs/test_evaluate.py
 }
 TEXTS = ["thank you for the edit", "you are an idiot", "nice page", "stupid remark about bridges"]
