@@ -67,8 +67,8 @@ def parse(
         path = Path(words[0])
         if not path.is_file():
             raise ValueError(f"config file {path} does not exist")
-        kind = type(next(iter(configs.values())))
         recipe = recipe_of(path)
+        kind = type(configs.get(recipe) or next(iter(configs.values())))
         configs, words = {recipe: from_file(kind, path)}, [recipe, *words[1:]]
     elif words and not words[0].startswith("-") and words[0] not in configs:
         raise ValueError(f"{job} has no recipe {words[0]!r}: choose one of {', '.join(configs)}, or give a config file")

@@ -1,10 +1,10 @@
-"""Compare systems on the same test: so far rewriters, baseline against curriculum against every variant (S2 section 9).
+"""Measure what there is: rewriters against each other (S2 section 9), or a classifier that is deployed.
 
-Each rewriter is run in several decodings beside copying the input and deleting toxic words, and all are judged alike:
-PAN's J of 2024 and 2025, its parts, copies, BLEU, chrF, BERTScore and what else `detox.rewriter.evaluation` measures,
-with paired significance. The run directory holds `outputs.parquet` (a row a text and system with every figure),
-`summary.json` and `report.html`; what a rewriter has rewritten is kept there, so the same command goes on where it
-stopped.
+`rewriters`: baseline against curriculum against every variant, on the same test. Each rewriter is run in several
+decodings beside copying the input and deleting toxic words, and all are judged alike: PAN's J of 2024 and 2025, its
+parts, copies, BLEU, chrF, BERTScore and what else `detox.rewriter.evaluation` measures, with paired significance. The
+run directory holds `outputs.parquet` (a row a text and system with every figure), `summary.json` and `report.html`;
+what a rewriter has rewritten is kept there, so the same command goes on where it stopped.
 
 Figures by offline judges compare systems of one run, not with published ones; `--judges pan2025` takes the shared
 task's own models from the hub. Copy has J 0.126 and delete 0.302 in PAN 2024, with its judges on its test.
@@ -16,6 +16,11 @@ baseline (S3 9.6).
         --data.source multiparadetox_dev.parquet --run.storage runs
     python -m rayjobs.evaluate rewriters --rewriters runs/curriculum --data.source test_with_references.tsv \\
         --all-rows-are-test True --learn-from.source multiparadetox_dev.parquet --variants greedy full
+
+`classifier`: a running service, or any scorer, with the figures of training (`detox.classifier.measuring`).
+
+    python -m rayjobs.evaluate classifier --endpoint http://127.0.0.1:8000 --data.source test.csv \\
+        --data.label-columns toxic --all-rows True --run.name deployed
 """
 
 from __future__ import annotations
@@ -23,6 +28,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from detox.classifier.measuring_settings import EvaluateScorerConfig
 from detox.rewriter.comparison_settings import EvaluateRewritersConfig
 from detox.runs.config import override
 
@@ -38,15 +44,47 @@ def rewriters() -> EvaluateRewritersConfig:
     return EvaluateRewritersConfig()
 
 
-RECIPES: dict[str, Callable[[], EvaluateRewritersConfig]] = {"rewriters": rewriters}
+def classifier() -> EvaluateScorerConfig:
+    """A running service, or any scorer, on labelled comments: --endpoint or --model, --data.source."""
+    return EvaluateScorerConfig()
 
 
-def run(config: EvaluateRewritersConfig, recipe: str) -> dict[str, Any]:
-    """Compare, or go on where that stopped.
+Configs = EvaluateRewritersConfig | EvaluateScorerConfig
+RECIPES: dict[str, Callable[[], Configs]] = {"rewriters": rewriters, "classifier": classifier}
+
+
+def run(config: Configs, recipe: str) -> dict[str, Any]:
+    """Measure, or go on where that stopped.
 
     Returns:
         the final figures, as `summary.json` holds them.
     """
+    if isinstance(config, EvaluateRewritersConfig):
+        return run_rewriters(config, recipe)
+    return run_classifier(config, recipe)
+
+
+def run_classifier(config: EvaluateScorerConfig, recipe: str) -> dict[str, Any]:
+    from detox.classifier.measuring import measure
+    from detox.classifier.measuring_settings import scorer_name
+    from detox.data.reading import read
+    from detox.runs.storage import Storage
+    from rayjobs.ray_glue.data import prepared_stage
+    from rayjobs.ray_glue.job import run_once
+    from rayjobs.ray_glue.launch import check_paths
+
+    check_paths(config)
+    scorer_name(config)
+    read(config.data)
+
+    def work(directory: RunDirectory) -> None:
+        stage = prepared_stage(config.data, config.run.seed, Storage(config.run.storage), map)
+        measure(config, recipe, directory, stage)
+
+    return run_once(config, JOB, recipe, work, {"report": "report.html"})
+
+
+def run_rewriters(config: EvaluateRewritersConfig, recipe: str) -> dict[str, Any]:
     from detox.rewriter.comparison_run import check_config, compare
     from detox.runs.progress import Listener
     from detox.runs.storage import Storage

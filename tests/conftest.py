@@ -9,6 +9,10 @@ from pathlib import Path
 
 import pytest
 
+# Read when ray is imported. A thread of Ray Data that outlives a test's `ray.shutdown()` would start another Ray, and
+# the end of that one, a minute later, would end the whole process.
+os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"
+
 from tests.hub import ROOT, StubHub, stub_hub
 from tests.object_store import s3_bucket
 

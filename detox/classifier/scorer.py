@@ -78,8 +78,8 @@ def load_scorer(name: str, *, device: str = "", dtype: str = "float32") -> Score
     Args:
         name: a run directory or artifact folder, a hub classifier `owner/name@revision`, `detoxify/original`,
             `detoxify/unbiased`, `detoxify/multilingual`, `detoxify:FOLDER` (a checkpoint of that format and, beside
-            it, the model's config.json and tokenizer: nothing is downloaded), `tfidf:FOLDER`, `lexicon:FILE`, or
-            `tiny/<architecture>` (random weights).
+            it, the model's config.json and tokenizer: nothing is downloaded), `tfidf:FOLDER`, `lexicon:FILE`,
+            `endpoint:URL` (a running service), or `tiny/<architecture>` (random weights).
         device: of a neural model, for example `cuda:1`; empty: the GPU where there is one.
         dtype: `float32`, `bfloat16` or `float16`, of a neural model's weights.
 
@@ -95,6 +95,10 @@ def load_scorer(name: str, *, device: str = "", dtype: str = "float32") -> Score
         from detox.classifier.tfidf import TfidfScorer
 
         return TfidfScorer.load(rest)
+    if kind == "endpoint":
+        from detox.classifier.endpoint_scorer import EndpointScorer
+
+        return EndpointScorer(rest)
     if kind == "detoxify":
         from detox.classifier.detoxify_scorer import load_detoxify_folder
 

@@ -1,0 +1,119 @@
+"""The page in a real browser against the running service: by keyboard, narrow and wide, light and dark."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from tests.rewriter.artifacts import CIVIL, RUDE
+from tests.serve.conftest import Service
+from tests.serve.models import LABELS
+
+pytestmark = [pytest.mark.serve, pytest.mark.browser]
+SLOW_MS = 30_000
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None:
+        pytest.skip("chromium is not installed")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser: Browser, service: Service) -> Iterator[Page]:
+    page = browser.new_page()
+    faults: list[str] = []
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.goto(service.url)
+    yield page
+    page.close()
+    assert not faults
+
+
+def checked(page: Page, text: str) -> None:
+    page.get_by_label("Text", exact=True).fill(text)
+    page.get_by_role("button", name="Check").click()
+    expect(page.get_by_role("status")).to_contain_text("Done", timeout=SLOW_MS)
+
+
+def test_a_text_is_scored_explained_and_rewritten_by_keyboard_alone(page: Page) -> None:
+    page.keyboard.press("Tab")
+    expect(page.get_by_label("Text", exact=True)).to_be_focused()
+    page.keyboard.type(RUDE)
+    page.keyboard.press("Control+Enter")
+    expect(page.get_by_role("status")).to_contain_text("Done", timeout=SLOW_MS)
+    rows = page.get_by_role("table").get_by_role("rowheader")
+    assert sorted(rows.all_inner_texts()) == sorted(LABELS)
+    assert page.locator("#words").inner_text() == RUDE
+    assert page.locator("#words mark").count() == len(RUDE.replace(",", " ,").replace("?", " ?").split())
+    expect(page.locator("#rewritten")).to_have_text(CIVIL)
+    assert "plonker" in page.locator("#difference del").all_inner_texts()[-1]
+
+
+def test_another_label_is_explained(page: Page) -> None:
+    checked(page, RUDE)
+    chosen = page.get_by_label("Label", exact=True)
+    other = next(label for label in LABELS if label != chosen.input_value())
+    chosen.select_option(other)
+    expect(page.locator("#legend")).to_contain_text(f"speaks for {other}", timeout=SLOW_MS)
+
+
+def test_text_is_never_markup(page: Page) -> None:
+    text = "<img src=x onerror=document.title='taken'> you & <b>me</b>"
+    checked(page, text)
+    assert page.locator("#words").inner_text() == text
+    assert page.locator("main img, main b:not(.bar b)").count() == 0
+    assert page.title() == "Toxicity lab"
+
+
+def test_what_goes_wrong_is_said(page: Page) -> None:
+    page.route("**/v1/classify", lambda route: route.fulfill(status=503, headers={"retry-after": "7"}, body="{}"))
+    page.get_by_label("Text", exact=True).fill("hello")
+    page.get_by_role("button", name="Check").click()
+    expect(page.get_by_role("status")).to_have_text("The service answered 503. Try again in 7 s.")
+    expect(page.get_by_role("button", name="Check")).to_be_enabled()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [360, 1200])
+def test_it_fits_phone_and_desktop_light_and_dark(page: Page, scheme: str, width: int, tmp_path: Path) -> None:
+    """Nothing is wider than the window; text and ground differ by 4.5 to 1 (WCAG AA)."""
+    page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+    page.set_viewport_size({"width": width, "height": 900})
+    checked(page, f"{RUDE} {'x' * 200}")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    for selector in ("body", "#words", "#legend", "button", "#verdict"):
+        assert contrast(page, selector) >= 4.5, selector
+    page.screenshot(
+        path=Path(os.environ.get("DETOX_SCREENSHOTS", tmp_path)) / f"page-{scheme}-{width}.png", full_page=True
+    )
+
+
+def contrast(page: Page, selector: str) -> float:
+    """Of the text's colour and the first ground below it that is not transparent (WCAG 2.2, relative luminance)."""
+    ink, ground = page.locator(selector).first.evaluate(
+        """node => {
+          let below = node;
+          while (below.parentElement && /, 0\\)$|transparent/.test(getComputedStyle(below).backgroundColor))
+            below = below.parentElement;
+          return [getComputedStyle(node).color, getComputedStyle(below).backgroundColor];
+        }"""
+    )
+    light, dark = sorted((luminance(ink), luminance(ground)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+def luminance(colour: str) -> float:
+    channels = [float(part) / 255 for part in colour[colour.index("(") + 1 : -1].split(",")[:3]]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
