@@ -30,6 +30,7 @@ def cluster() -> Iterator[Cluster]:
     cluster.shutdown()
 
 
+@pytest.mark.slow
 def test_cleaning_stays_on_a_head_without_cpus() -> None:
     """The head of cluster.yaml: its files are its own, and Ray has no CPU of it."""
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})

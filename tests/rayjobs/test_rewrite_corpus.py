@@ -253,6 +253,7 @@ def test_limits_change_no_output_and_the_rest_does() -> None:
     assert len({name(), name(remote=remote | {"model": "n"}), name(lang_column="lang"), name(model="n")}) == 4
 
 
+@pytest.mark.slow  # the same of score_corpus is not
 @pytest.mark.ray
 @pytest.mark.timeout(300)
 def test_ray_workers_write_what_one_process_writes(tmp_path: Path, model: Path, own_ray: None) -> None:
