@@ -3,6 +3,7 @@
 
 const at = (id) => document.getElementById(id);
 const percent = (value) => `${(100 * value).toFixed(1)} %`;
+const share = (value) => `${(100 * value).toFixed(1)}%`; // for CSS, which allows no space
 let current = 0; // the number of the last check: answers to earlier ones are dropped
 
 function make(tag, content = "", className = "") {
@@ -46,9 +47,9 @@ function showScores(result, thresholds) {
       const value = make("td");
       const bar = make("div", "", "bar");
       const filled = make("i");
-      filled.style.width = percent(probability);
+      filled.style.width = share(probability);
       const mark = make("b");
-      mark.style.left = percent(thresholds[label]);
+      mark.style.left = share(thresholds[label]);
       bar.append(filled, mark);
       value.append(make("span", percent(probability)), bar);
       row.append(name, value, make("td", percent(thresholds[label]), "number"));
@@ -66,8 +67,8 @@ function showWords(text, answer) {
   for (const span of answer.spans) {
     parts.push(characters.slice(done, span.begin).join(""));
     const mark = make("mark", span.text);
-    const share = Math.abs(span.weight) / largest;
-    mark.style.background = `rgb(var(--${span.weight > 0 ? "for" : "against"}) / ${(0.55 * share).toFixed(2)})`;
+    const weight = Math.abs(span.weight) / largest;
+    mark.style.background = `rgb(var(--${span.weight > 0 ? "for" : "against"}) / ${(0.55 * weight).toFixed(2)})`;
     mark.title = `${span.weight > 0 ? "speaks for" : "speaks against"} ${answer.label}: ${span.weight.toFixed(2)}`;
     parts.push(mark);
     done = span.end;

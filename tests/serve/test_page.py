@@ -54,6 +54,15 @@ def test_a_text_is_scored_explained_and_rewritten_by_keyboard_alone(page: Page) 
     expect(page.get_by_role("status")).to_contain_text("Done", timeout=SLOW_MS)
     rows = page.get_by_role("table").get_by_role("rowheader")
     assert sorted(rows.all_inner_texts()) == sorted(LABELS)
+    for row in page.locator("#labels tr").all():
+        shown = float(row.locator("span").inner_text().removesuffix(" %")) / 100
+        bar, filled, mark = (row.locator(part).bounding_box() for part in (".bar", ".bar i", ".bar b"))
+        assert bar
+        assert filled
+        assert mark
+        assert filled["width"] / bar["width"] == pytest.approx(shown, abs=0.02)
+        threshold = float(row.locator("td").last.inner_text().removesuffix(" %")) / 100
+        assert (mark["x"] - bar["x"]) / bar["width"] == pytest.approx(threshold, abs=0.02)
     assert page.locator("#words").inner_text() == RUDE
     assert page.locator("#words mark").count() == len(RUDE.replace(",", " ,").replace("?", " ?").split())
     expect(page.locator("#rewritten")).to_have_text(CIVIL)
