@@ -23,7 +23,12 @@ from serve.settings import Args, GatewaySettings
 
 SETTINGS = "DETOX_SERVE"
 START_TIMEOUT_S = 600.0
-COMMON: dict[str, Any] = {"health_check_period_s": 5, "max_constructor_retry_count": 3, "max_surge_percent": 100}
+COMMON: dict[str, Any] = {
+    "health_check_period_s": 5,
+    "max_constructor_retry_count": 3,
+    "max_surge_percent": 100,
+    "graceful_shutdown_timeout_s": 60,
+}
 
 
 class GatewayReplica:
@@ -65,8 +70,10 @@ REWRITER = ray_serve.deployment(
 )(RewriterReplica)
 GATEWAY = ray_serve.deployment(
     name="gateway",
-    max_ongoing_requests=1024,
-    max_queued_requests=4096,
+    # the gateway's own limits come first: they answer in the vendor's words
+    max_ongoing_requests=8192,
+    max_queued_requests=1024,
+    backpressure_config={"status_code": 503, "retry_after_s": 1},
     ray_actor_options={"num_cpus": 0.1},
     **COMMON,
 )(ray_serve.ingress()(GatewayReplica))
@@ -85,14 +92,20 @@ def build(args: dict[str, Any]) -> Application:
 
 
 def undotted(args: Mapping[str, Any]) -> dict[str, Any]:
-    """`{"a.b": 1}` as `{"a": {"b": 1}}`."""
+    """`{"a.b": 1}` as `{"a": {"b": 1}}`.
+
+    Raises:
+        ValueError: a key below one that is no group.
+    """
     tree: dict[str, Any] = {}
     for key, value in args.items():
         *above, last = key.split(".")
         place = tree
         for part in above:
             place = place.setdefault(part, {})
-        place[last] = value
+            if not isinstance(place, dict):
+                raise ValueError(f"{key} is set, and what it belongs to is no group: give one or the other")
+        place[last] = dict(value) if isinstance(value, Mapping) else value
     return tree
 
 

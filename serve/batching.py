@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from contextvars import Context
 from typing import Generic, NamedTuple, TypeVar
 
 Item = TypeVar("Item")
@@ -48,7 +49,9 @@ class Batcher(Generic[Item, Result]):
         self._waiting.append(_Waiting(item, self._size(item), answer))
         if self._free:
             self._free -= 1
-            task = asyncio.create_task(self._work())  # it begins after all that came in the same moment
+            # it begins after all that came in the same moment, in a context of its own: in that of the first one Serve
+            # would cancel the whole batch when that client hangs up
+            task = asyncio.create_task(self._work(), context=Context())
             self._running.add(task)
             task.add_done_callback(self._running.discard)
         return await answer

@@ -1,8 +1,8 @@
 """`python -m serve.check [serve/config.yaml]`: is this a config that Serve will take as it was meant?
 
 Serve's own schema ignores keys that it does not know, at most levels; a misspelt limit is then no limit. Here an
-unknown key anywhere is an error, the application's `args` are held against `serve.settings.Args`, and deployments that
-the application does not have are refused.
+unknown key anywhere is an error, the application's `args` are held against `serve.settings.Args`, and so are the
+deployments: there is a `rewriter` only where `args` name one.
 """
 
 from __future__ import annotations
@@ -45,14 +45,13 @@ def check(path: Path) -> ServeDeploySchema:
         if application.import_path != IMPORT_PATH:
             raise ValueError(f"{path}: import_path must be {IMPORT_PATH}, was {application.import_path}")
         try:
-            Args.model_validate(application.args)
+            args = Args.model_validate(application.args)
         except ValidationError as error:
             raise ValueError(f"{path}: args of {application.name}: {error}") from None
+        made = [name for name in DEPLOYMENTS if name != "rewriter" or args.rewriter.model]
         for deployment in application.deployments:
-            if deployment.name not in DEPLOYMENTS:
-                raise ValueError(
-                    f"{path}: there is no deployment {deployment.name!r}: choose one of {', '.join(DEPLOYMENTS)}"
-                )
+            if deployment.name not in made:
+                raise ValueError(f"{path}: there is no deployment {deployment.name!r}: choose one of {', '.join(made)}")
     return config
 
 

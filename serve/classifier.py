@@ -35,6 +35,8 @@ SHORT = 2000
 ENGINES = Path.home() / ".cache" / "toxicity-lab" / "engines"
 """Exported models, by version."""
 PARITY_TEXTS = 500
+PROBE_SECONDS = 25.0
+"""Serve's own limit is 30; an explanation, which holds the model, takes a few."""
 WARM_UP = ("Thank you.", "You idiot, read page 12 again. " * 40)
 
 
@@ -145,10 +147,19 @@ class ClassifierReplica:
         self._settings = ClassifierSettings.model_validate(settings)
         self._service = ClassifierService(self._settings)
         self._service.forward(self._service.windows(WARM_UP)[0])
+        self._probe = self._service.windows(WARM_UP[:1])[0]
         self._model_thread = ThreadPoolExecutor(1, thread_name_prefix="model")
         self._batches: Batcher[list[Window], np.ndarray] = Batcher(
             self._computed, tokens_of, self._settings.batch_tokens
         )
+
+    async def check_health(self) -> None:
+        """Serve asks every few seconds: a model that fails or hangs is replaced.
+
+        Raises:
+            TimeoutError, ValueError: it does.
+        """
+        await asyncio.wait_for(self._in_model_thread(self._service.forward, self._probe), PROBE_SECONDS)
 
     async def facts(self) -> Model:
         """Of the model, for the gateway."""

@@ -1,7 +1,8 @@
 """The gateway: HTTP in, one of four APIs each way, and as little as can be between them and the models.
 
-Handlers read the raw body and parse it once with a compiled validator. Admission comes first: key, rate, room. An error
-has its own API's body. No text is ever logged.
+Handlers read the raw body and parse it once with a compiled validator. A request passes its key, the key's rate, the
+limits of its size, and the room that is left for so many texts. An error has its own API's body. No text is ever
+logged.
 """
 
 from __future__ import annotations
@@ -80,7 +81,10 @@ class Gateway:
         self._rewrites = Room(settings.rewrites_under_way)
         self._explanations = Room(settings.explanations_under_way)
         self._feedback = FeedbackStore(settings.feedback) if settings.feedback else None
-        self._translate = translation_of(settings.perspective_mapping, judge.model.version)
+        # of whichever version answers: during a roll-over there are two
+        self._translate: Translate = (
+            Translation.load(settings.perspective_mapping) if settings.perspective_mapping else as_it_is
+        )
         cors = Middleware(
             CORSMiddleware,
             allow_origins=list(settings.cors_origins),
@@ -136,7 +140,10 @@ class Gateway:
         origin = request.headers.get("origin", "")
         if not origin or self._settings.keys or origin in self._settings.cors_origins:
             return
-        if urlsplit(origin).netloc != request.headers.get("host", ""):
+        asking = urlsplit(origin)
+        # the names of this machine alone: a stranger's name that leads here says so in Origin and Host alike
+        own = {"127.0.0.1", "localhost", "::1", urlsplit(self._settings.public_url).hostname}
+        if asking.hostname not in own or asking.netloc != request.headers.get("host", ""):
             raise ApiError("forbidden", "Pages of other origins may not ask: name theirs in gateway.cors_origins.")
 
     # What each path does
@@ -153,7 +160,8 @@ class Gateway:
             message = f"adapter: there is no {request.adapter!r}; there are: {known}"
             raise ApiError("not_found", message, param="adapter")
         if request.stream:
-            return await self._stream(native.detoxify_by_sentence(request, rewriting), native.status_and_body)
+            events = native.detoxify_by_sentence(request, rewriting)
+            return await self._stream(events, weight(native.listed(request.input)), native.status_and_body)
         with self._rewrites.of(weight(native.listed(request.input))):
             return JSONResponse(await native.detoxify(request, rewriting))
 
@@ -192,8 +200,9 @@ class Gateway:
     async def _chat(self, body: bytes, key: Key) -> Response:
         request, rewriting = chat.parsed(body), self._rewriter()
         if request.stream:
-            return await self._stream(chat.complete_by_sentence(request, rewriting), moderations.status_and_body)
-        with self._rewrites.of(1):
+            events = chat.complete_by_sentence(request, rewriting)
+            return await self._stream(events, weight([chat.text_of(request)]), moderations.status_and_body)
+        with self._rewrites.of(weight([chat.text_of(request)])):
             return JSONResponse(await chat.complete(request, rewriting))
 
     def _rewriter(self) -> Rewriting:
@@ -201,11 +210,11 @@ class Gateway:
             raise ApiError("not_found", "No rewriter is served here.")
         return self._rewriting
 
-    async def _stream(self, events: AsyncIterator[bytes], words: Words) -> Response:
+    async def _stream(self, events: AsyncIterator[bytes], texts: int, words: Words) -> Response:
         """Server-sent events. What is wrong with the request, or a full house, is known before the first and answered
         as ever; what fails later is the last event."""
         with ExitStack() as stack:
-            stack.enter_context(self._rewrites.of(1))
+            stack.enter_context(self._rewrites.of(texts))
             first = await anext(events)
             held = stack.pop_all()
 
@@ -325,17 +334,6 @@ async def body_of(request: Request, most: int) -> bytes:
         if len(received) > most:
             raise too_large
     return bytes(received)
-
-
-def translation_of(path: str, version: str) -> Translate:
-    """Raises:
-    ValueError: no mapping for this model.
-    """
-    if not path:
-        return as_it_is
-    found = Translation.load(path)
-    found.check(path, version)
-    return found
 
 
 def refusal(error: ApiError, words: Words) -> Response:

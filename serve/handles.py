@@ -11,11 +11,13 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from grpc.aio import AioRpcError
 from ray.exceptions import RayActorError, TaskCancelledError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle
 
 from detox.rewriter.pieces import sentences
+from detox.rewriter.remote_request import RemoteError
 from detox.rewriter.rerank import Rewrite
 from serve.batching import Batcher
 from serve.errors import ApiError
@@ -26,6 +28,9 @@ TEXTS_A_CALL = 256
 CALLS_UNDER_WAY = 4
 TRIES = 3
 """A replica that dies takes its calls with it; to score or rewrite again changes nothing."""
+LOST = (RayActorError, TaskCancelledError, DeploymentUnavailableError, AioRpcError)
+MOST_SECONDS = 50.0
+"""Of a call with its repetitions: Serve gives up a request after 60, without the vendor's words."""
 
 
 async def asked(method: Any, *arguments: Any) -> Any:
@@ -35,19 +40,28 @@ async def asked(method: Any, *arguments: Any) -> Any:
         method: of a deployment handle.
 
     Raises:
-        ApiError: `overloaded`: the deployment's queue is full, or its replicas keep dying; `invalid`: it refused the
-            request, in its own words.
+        ApiError: `overloaded`: the deployment's queue is full, it answers too late or not at all, its replicas keep
+            dying, or the remote model behind it fails.
     """
-    for left in reversed(range(TRIES)):
-        try:
-            return await method.remote(*arguments)
-        except BackPressureError:
-            raise ApiError("overloaded", "The model's queue is full: ask again later.", retry_after=1) from None
-        except (RayActorError, TaskCancelledError, DeploymentUnavailableError):
-            if not left:
-                raise ApiError("overloaded", "The model is starting again: ask again later.", retry_after=5) from None
-            await asyncio.sleep(0.2)
-    raise AssertionError("unreachable")
+    try:
+        async with asyncio.timeout(MOST_SECONDS):
+            for _ in range(TRIES):
+                try:
+                    return await method.remote(*arguments)
+                except BackPressureError:
+                    raise ApiError("overloaded", "The model's queue is full: ask again later.", retry_after=1) from None
+                except RemoteError:
+                    message = "The remote model does not answer: ask again later."
+                    raise ApiError("overloaded", message, retry_after=10) from None
+                except LOST:
+                    await asyncio.sleep(0.2)
+                except asyncio.CancelledError:
+                    if (task := asyncio.current_task()) and task.cancelling():  # this call, not the replica's
+                        raise
+                    await asyncio.sleep(0.2)
+    except TimeoutError:
+        raise ApiError("overloaded", "The model does not answer in time: ask again later.", retry_after=5) from None
+    raise ApiError("overloaded", "The model is starting again: ask again later.", retry_after=5)
 
 
 class HandleJudge:
@@ -105,7 +119,9 @@ class HandleRewriting:
         return self._model
 
     async def rewrite(self, texts: Sequence[str], langs: Sequence[str], adapter: str) -> list[Rewrite]:
-        return [Rewrite(*row) for row in await asked(self._rewrite, list(texts), list(langs), adapter)]
+        model, rewrites = await asked(self._rewrite, list(texts), list(langs), adapter)
+        self._model = RewriterModel(*model)
+        return [Rewrite(*row) for row in rewrites]
 
     async def by_sentence(self, text: str, lang: str, adapter: str) -> AsyncIterator[Rewrite]:
         for sentence in sentences(text):

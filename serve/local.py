@@ -63,8 +63,12 @@ def check(settings: LocalArgs) -> None:
         ValueError: an artifact that may not be served, or an open door.
     """
     from serve.artifacts import servable
+    from serve.translation import Translation
 
-    for name in (settings.classifier.model, settings.rewriter.model, *settings.rewriter.adapters.values()):
+    served = servable(settings.classifier.model)
+    if settings.gateway.perspective_mapping:
+        Translation.load(settings.gateway.perspective_mapping).check(settings.gateway.perspective_mapping, served[1])
+    for name in (settings.rewriter.model, *settings.rewriter.adapters.values()):
         if name:
             servable(name)
     if settings.host not in ("127.0.0.1", "localhost", "::1") and not settings.gateway.keys:
@@ -77,8 +81,8 @@ def check(settings: LocalArgs) -> None:
 def start(settings: LocalArgs) -> None:
     """Start Ray and the application; returns when it answers."""
     # Ray's own ports are open to all interfaces: whoever asks there needs a secret that only this service knows
-    secret = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-    for key, value in (ENVIRONMENT | secret).items():
+    os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    for key, value in ENVIRONMENT.items():
         os.environ.setdefault(key, value)
     import ray
     from ray import serve as ray_serve

@@ -1,6 +1,6 @@
 """What the gateway measures: texts, flags by label, refusals, and how far the scores have moved since the start.
 
-Ray exports them with its own (`ray_detox_…`, port 8080 of each node's agent) for Prometheus to scrape; no text is among
+Ray exports them with its own (`ray_detox_…`, the metrics port of each node) for Prometheus to scrape; no text is among
 them. Drift is the population stability index of the last `WINDOW` scores of a label against the first `WINDOW` since
 the replica began, over ten equal bins: below 0.1 nothing has moved, above 0.25 much has.
 
@@ -60,10 +60,11 @@ class Meters:
 
     def __init__(self, every: float = 1.0) -> None:
         tags: Any = ("path", "kind")  # Ray's annotation allows one
+        label_of: Any = ("version", "label")
         self._refused = metrics.Counter("detox_refused", "Requests that were refused.", tag_keys=tags)
         self._texts = metrics.Counter("detox_texts", "Texts that were scored.", tag_keys=("version",))
         self._above = metrics.Counter("detox_flags", "Texts at or above a label's threshold.", tag_keys=("label",))
-        self._gauge = metrics.Gauge("detox_score_drift", "Population stability index.", tag_keys=("label",))
+        self._gauge = metrics.Gauge("detox_score_drift", "Population stability index.", tag_keys=label_of)
         self._every, self._handed = every, time.monotonic()
         self._collected: list[Scored] = []
         self._drift: dict[tuple[str, str], Drift] = {}
@@ -88,7 +89,7 @@ class Meters:
             for column, label in enumerate(model.labels):
                 drift = self._drift.setdefault((version, label), Drift())
                 drift.add(values_NL[:, column])
-                self._gauge.set(drift.index(), tags={"label": label})
+                self._gauge.set(drift.index(), tags={"version": version, "label": label})
                 above = int((values_NL[:, column] >= model.thresholds[label]).sum())
                 if above:
                     self._above.inc(above, tags={"label": label})

@@ -48,7 +48,7 @@ class DetoxifyRequest(Request):
     lang: str | list[str] | None = Field(
         None, description="ISO 639-1 code of all texts, or of each; absent: detected.", examples=["en"]
     )
-    adapter: str = Field("", description="A rewriter that shares the model; empty: the model itself.")
+    adapter: str = Field("", description="A further rewriter by its name; empty: the model itself.")
     stream: bool = Field(False, description="One text: server-sent events, a sentence each, once it is reranked.")
 
 
@@ -73,7 +73,7 @@ class Classified(BaseModel):
 
 
 class ClassifyResponse(BaseModel):
-    decision: str = Field(description="Names this answer, in your log and ours.")
+    decision: str = Field(description="Names this answer, for your log.")
     model: Served
     results: list[Classified]
 

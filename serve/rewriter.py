@@ -96,12 +96,14 @@ class RewriterReplica:
         """Of the model, for the gateway."""
         return self._service.model
 
-    async def rewrite(self, texts: list[str], langs: list[str], adapter: str = "") -> list[Rewrite]:
-        """A rewrite of each text, in order."""
+    async def rewrite(
+        self, texts: list[str], langs: list[str], adapter: str = ""
+    ) -> tuple[RewriterModel, list[Rewrite]]:
+        """The model, and a rewrite of each text, in order."""
         most = self._settings.batch_texts
         parts = [Asked(adapter, texts[at : at + most], langs[at : at + most]) for at in range(0, len(texts), most)]
         found = await asyncio.gather(*map(self._batches, parts))
-        return [rewrite for part in found for rewrite in part]
+        return self._service.model, [rewrite for part in found for rewrite in part]
 
     async def _computed(self, requests: list[Asked]) -> list[list[Rewrite]]:
         loop = asyncio.get_running_loop()

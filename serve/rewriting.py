@@ -17,7 +17,7 @@ class RewriterModel(NamedTuple):
     languages: tuple[str, ...]
     """ISO 639-1 codes of what it learned; others are rewritten all the same."""
     adapters: tuple[str, ...]
-    """Names of further rewriters that share its base model: `adapter` of a request."""
+    """Names of further rewriters: `adapter` of a request."""
 
 
 class Rewriting(Protocol):

@@ -10,6 +10,7 @@ Shapes: N requests.
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -72,10 +73,9 @@ async def load(
         try:
             async with session.post(url, json=bodies[number % len(bodies)]) as answer:
                 status = answer.status
+                body = await answer.read()
                 if status == 200 and judge is not None:
-                    right = judge(number, await answer.json())
-                else:
-                    await answer.read()
+                    right = _is_right(judge, number, body)
         except (aiohttp.ClientError, TimeoutError):
             status = FAILED
         outcomes.append(Outcome(due, sent - due, time.perf_counter() - began - due, status, right))
@@ -92,6 +92,14 @@ async def load(
             tasks.append(asyncio.create_task(one(session, number, due)))
         await asyncio.gather(*tasks)
     return sorted(outcomes)
+
+
+def _is_right(judge: Judge, number: int, body: bytes) -> bool:
+    """What cannot be judged is wrong: no JSON, or another shape."""
+    try:
+        return judge(number, json.loads(body))
+    except (ValueError, LookupError, TypeError):
+        return False
 
 
 def figures(outcomes: Sequence[Outcome]) -> dict[str, float]:

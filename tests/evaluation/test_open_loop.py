@@ -73,6 +73,8 @@ def test_answers_are_judged_counted_and_shared_out_by_status() -> None:
         number = (await request.json())["number"]
         if number == 3:
             return web.Response(status=503)
+        if number == 1:
+            return web.Response(text="no JSON")
         return web.json_response({"twice": 2 * number if number != 2 else 5})
 
     async def ask() -> list[Outcome]:
@@ -86,7 +88,7 @@ def test_answers_are_judged_counted_and_shared_out_by_status() -> None:
         "answered": 6,
         "status_200": 6,
         "status_503": 2,
-        "wrong": 2,
+        "wrong": 4,
     }
     assert 0 < found["p50_ms"] <= found["p99_ms"] <= found["most_ms"]
 

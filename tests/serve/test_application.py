@@ -26,7 +26,8 @@ def test_every_api_gives_the_scorers_own_probabilities(service: Service) -> None
     for result, expected_L in zip(native["results"], expected_NL, strict=True):
         assert [result["probabilities"][label] for label in LABELS] == pytest.approx(list(expected_L), abs=1e-4)
     openai = service.post("/v1/moderations", {"input": TEXTS[0]}).json()
-    assert openai["results"][0]["category_scores"]["harassment"] == pytest.approx(float(expected_NL[0].max()), abs=1)
+    highest = float(max(expected_NL[0, [0, 2]]))  # toxic, insult
+    assert openai["results"][0]["category_scores"]["harassment"] == pytest.approx(highest, abs=1e-4)
     predicted = service.post("/predict", {"inputs": TEXTS[0]}).json()
     assert {one["label"]: one["score"] for one in predicted} == pytest.approx(
         dict(zip(LABELS, expected_NL[0].tolist(), strict=True)), abs=1e-4
@@ -62,7 +63,7 @@ def test_it_explains_and_says_what_it_is(service: Service) -> None:
 
 
 def test_a_killed_replica_costs_no_answer(service: Service) -> None:
-    """The classifier's process dies while it is asked; who asked gets an answer by the next one."""
+    """The classifier's process dies; who asks meanwhile gets the right scores from the next one, or an honest 503."""
     expected_L = load_scorer(str(service.classifier)).score(TEXTS[:1]).values_NL[0]
     [replica] = [one for one in family(service.process.pid) if "ServeReplica:toxicity:classifier" in name_of(one)]
     replica.kill()

@@ -43,6 +43,7 @@ def test_the_config_that_ships_holds(capsys: pytest.CaptureFixture[str]) -> None
         ("applications.0.deployments.0.autoscaling_config.max_replica", 5, "autoscaling_config.max_replica"),
         ("applications.0.deployments.0.ray_actor_options.num_cpu", 5, "ray_actor_options.num_cpu"),
         ("applications.0.deployments.0.name", "gatway", "no deployment 'gatway'"),
+        ("applications.0.args.rewriter", {}, "no deployment 'rewriter'"),
         ("applications.0.args.gateway.key", "x", "gateway.key"),
         ("applications.0.args.classifier.batch_tokens", "many", "classifier.batch_tokens"),
         ("applications.0.args.gateway.bands", {"review": 0.9, "block": 0.1}, "bands must rise"),

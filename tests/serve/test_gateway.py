@@ -237,7 +237,13 @@ def test_other_origins_may_not_call_unless_they_are_named() -> None:
     refused = asked(gateway(), "/v1/classify", {"input": "a"}, headers=origin)
     assert refused.status_code == 403
     assert "access-control-allow-origin" not in refused.headers
-    assert asked(gateway(), "/v1/classify", {"input": "a"}, headers={"origin": "http://service"}).status_code == 200
+    own = {"origin": "http://127.0.0.1:8000", "host": "127.0.0.1:8000"}
+    assert asked(gateway(), "/v1/classify", {"input": "a"}, headers=own).status_code == 200
+    rebound = {"origin": "http://evil.example", "host": "evil.example"}  # a name of theirs that leads here
+    assert asked(gateway(), "/v1/classify", {"input": "a"}, headers=rebound).status_code == 403
+    known = gateway(public_url="https://scores.example")
+    public = {"origin": "https://scores.example", "host": "scores.example"}
+    assert asked(known, "/v1/classify", {"input": "a"}, headers=public).status_code == 200
     named = gateway(cors_origins=("https://forum.example",))
     assert asked(named, "/v1/classify", {"input": "a"}, headers=origin).headers["access-control-allow-origin"]
 

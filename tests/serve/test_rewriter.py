@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from detox.rewriter.face import Rewriter
+from detox.rewriter.rerank import Rewrite
 from serve.rewriter import Asked, RewriterReplica, RewriterService
+from serve.rewriting import RewriterModel
 from serve.settings import RewriterServeSettings
 from tests.rewriter.artifacts import CIVIL, RUDE, THANKS, write_rewriter
 
@@ -34,11 +36,11 @@ def test_requests_that_come_together_get_what_each_gets_alone(runs: dict[str, Pa
     expected = Rewriter.load(str(runs["main"])).rewrite(texts, lang="en")
     replica = RewriterReplica(settings(runs, batch_texts=2).model_dump(mode="json"))
 
-    async def together() -> list[object]:
+    async def together() -> list[tuple[RewriterModel, list[Rewrite]]]:
         langs = [["en"] * len(texts), ["en"], ["en"]]
         return await asyncio.gather(*map(replica.rewrite, [texts, [RUDE], [THANKS]], langs))
 
-    whole, rude, thanks = asyncio.run(together())
+    whole, rude, thanks = (rewrites for _, rewrites in asyncio.run(together()))
     assert whole == expected
     assert (rude, thanks) == (expected[:1], expected[1:2])
     assert expected[0].text == CIVIL

@@ -11,11 +11,12 @@ import pytest
 
 from benchmarks.perspective import equal_threshold, kappa
 from serve.errors import ApiError
-from serve.gateway import Gateway
+from serve.local import LocalArgs, check
 from serve.perspective import analyze
-from serve.settings import GatewaySettings
+from serve.settings import ClassifierSettings, GatewaySettings
 from serve.translation import MOST_KNOTS, Curve, Translation, fit
 from tests.serve.judges import MODEL, WordJudge
+from tests.serve.models import write_classifier
 
 DOUBLE = Curve((0.0, 0.5, 1.0), (0.0, 0.8, 1.0))
 BODY = {"comment": {"text": "you idiot"}, "languages": ["en"], "requestedAttributes": {"INSULT": {}, "THREAT": {}}}
@@ -73,11 +74,13 @@ def test_an_answer_is_on_perspectives_scale_spans_and_threshold_too() -> None:
     assert scores["THREAT"]["summaryScore"]["value"] == pytest.approx(0.1)
 
 
-def test_the_gateway_takes_no_mapping_of_another_model(tmp_path: Path) -> None:
-    path = tmp_path / "mapping.json"
+def test_a_mapping_of_another_model_is_known_before_anything_starts(tmp_path: Path) -> None:
+    path, run = tmp_path / "mapping.json", write_classifier(tmp_path / "forum")
     Translation({"other": {}}).save(path)
-    with pytest.raises(ValueError, match=f"holds mappings for other, and {MODEL.version} is served"):
-        Gateway(GatewaySettings(perspective_mapping=str(path)), WordJudge({}))
+    gateway = GatewaySettings(perspective_mapping=str(path))
+    settings = LocalArgs(classifier=ClassifierSettings(model=str(run)), gateway=gateway)
+    with pytest.raises(ValueError, match=r"holds mappings for other, and [0-9a-f]{12} is served"):
+        check(settings)
 
 
 def test_agreement_and_thresholds_by_hand() -> None:

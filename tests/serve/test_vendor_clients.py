@@ -12,7 +12,6 @@ from googleapiclient.errors import HttpError
 from detox.classifier.scorer import load_scorer
 from tests.rewriter.artifacts import CIVIL, RUDE, THANKS
 from tests.serve.conftest import Service
-from tests.serve.models import LABELS
 
 pytestmark = pytest.mark.serve
 TEXT = "You are an idiot. 😀 Thank you for the page."
@@ -79,9 +78,9 @@ def test_openai_moderates(service: Service, client: openai.OpenAI) -> None:
     expected = load_scorer(str(service.classifier)).score([TEXT, "thanks"])
     answer = client.moderations.create(model="omni-moderation-latest", input=[TEXT, "thanks"])
     assert len(answer.results) == 2
-    assert answer.results[0].category_scores.violence == pytest.approx(0, abs=1)
-    assert 0 <= answer.results[0].category_scores.harassment <= 1
-    assert expected.labels == LABELS
+    for result, (toxic, threat, insult) in zip(answer.results, expected.values_NL.tolist(), strict=True):
+        assert result.category_scores.harassment == pytest.approx(max(toxic, insult), abs=1e-4)
+        assert result.category_scores.harassment_threatening == pytest.approx(threat, abs=1e-4)
     raw = client.moderations.with_raw_response.create(input=TEXT)
     assert "sexual" in raw.headers["x-unjudged-categories"]
     with pytest.raises(openai.BadRequestError, match="Images are not judged here"):
