@@ -22,9 +22,11 @@ from detox.rewriter.rerank import Rewrite
 from serve.batching import Batcher
 from serve.errors import ApiError
 from serve.judge import Model, Scored
+from serve.limits import weight
 from serve.rewriting import RewriterModel
 
 TEXTS_A_CALL = 256
+"""A long text counts for several (`serve.limits.weight`): who asks about a word does not wait for another's novel."""
 CALLS_UNDER_WAY = 4
 TRIES = 3
 """A replica that dies takes its calls with it; to score or rewrite again changes nothing."""
@@ -74,7 +76,7 @@ class HandleJudge:
     def __init__(self, handle: DeploymentHandle, model: Model) -> None:
         self._score, self._explain = handle.score, handle.explain
         self._model = model
-        self._calls: Batcher[list[str], Scored] = Batcher(self._together, len, TEXTS_A_CALL, CALLS_UNDER_WAY)
+        self._calls: Batcher[list[str], Scored] = Batcher(self._together, weight, TEXTS_A_CALL, CALLS_UNDER_WAY)
 
     @property
     def model(self) -> Model:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import httpx
@@ -19,7 +19,11 @@ import numpy as np
 from detox.classifier.scorer import Scores
 
 TEXTS_A_REQUEST = 64
+CHARACTERS_A_REQUEST = 300_000
+"""The service takes bodies of 2 MB; a character has up to four bytes."""
 TRIES = 6
+BUSY = (408, 429, 502, 503, 504)
+"""Statuses after which the same request may be answered."""
 KEY = "DETOX_ENDPOINT_KEY"
 """Environment variable with the service's API key, where it has keys."""
 
@@ -51,7 +55,8 @@ class EndpointScorer:
         self.url = url
         info = self._answer("GET", "/info")
         try:
-            self.model = f"{info['model']['name']} {info['model']['version']}"
+            self._version = info["model"]["version"]
+            self.model = f"{info['model']['name']} {self._version}"
             self.labels = tuple(info["model"]["labels"])
             self.thresholds = {label: float(info["model"]["thresholds"][label]) for label in self.labels}
         except (KeyError, TypeError):
@@ -61,17 +66,16 @@ class EndpointScorer:
         """Scores in the order of `texts`.
 
         Raises:
-            EndpointError: the service refuses, does not answer, or now serves a model with other labels.
+            EndpointError: the service refuses, does not answer, or now serves another model.
         """
         rows: list[list[float]] = []
-        for first in range(0, len(texts), TEXTS_A_REQUEST):
-            # JSON holds no lone surrogates
-            part = [text.encode("utf-8", "replace").decode() for text in texts[first : first + TEXTS_A_REQUEST]]
+        for part in _parts(texts):
             answer = self._answer("POST", "/v1/classify", {"input": part})
-            try:
-                rows += [[one["probabilities"][label] for label in self.labels] for one in answer["results"]]
-            except KeyError as error:
-                raise EndpointError(f"{self.url} does not score {error} any more: was the model replaced?") from None
+            if answer["model"]["version"] != self._version:
+                raise EndpointError(
+                    f"{self.url} now serves version {answer['model']['version']}, not {self._version}: measure again"
+                )
+            rows += [[one["probabilities"][label] for label in self.labels] for one in answer["results"]]
         return Scores(self.labels, np.array(rows, np.float32).reshape(len(texts), len(self.labels)))
 
     def _answer(self, method: str, path: str, body: Any = None) -> Any:
@@ -86,9 +90,23 @@ class EndpointScorer:
                 if response.status_code == 200:
                     return response.json()
                 reason = f"{response.status_code} {response.text[:200]}"
-                if response.status_code not in (429, 503):
+                if response.status_code not in BUSY:
                     raise EndpointError(f"{self.url}{path} answers {reason}")
                 pause = min(float(response.headers.get("retry-after", 1)), 30.0)
             if number < TRIES - 1:
                 time.sleep(pause)
         raise EndpointError(f"{self.url}{path} does not answer ({reason}): is the service running?")
+
+
+def _parts(texts: Sequence[str]) -> Iterator[list[str]]:
+    """The texts in their order, so many a request; JSON holds no lone surrogates."""
+    part: list[str] = []
+    held = 0
+    for text in texts:
+        if part and (len(part) == TEXTS_A_REQUEST or held + len(text) > CHARACTERS_A_REQUEST):
+            yield part
+            part, held = [], 0
+        part.append(text.encode("utf-8", "replace").decode())
+        held += len(text)
+    if part:
+        yield part

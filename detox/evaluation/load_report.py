@@ -55,7 +55,10 @@ def headline(found: dict[str, float]) -> str:
 
 
 def result(found: dict[str, float]) -> list[Block]:
-    blocks: list[Block] = [Callout(headline(found), "good" if found["answered"] == found["requests"] else "warning")]
+    is_whole = found["answered"] == found["requests"] and not found.get("wrong")
+    blocks: list[Block] = [Callout(headline(found), "good" if is_whole else "warning")]
+    if found.get("wrong"):
+        blocks.append(Callout(f"{found['wrong']:,} answers were wrong.", "bad"))
     if found.get("lag_p99_ms", 0.0) > LAGGING_MS:
         lag = f"{found['lag_p99_ms']:.0f} ms"
         blocks.append(

@@ -103,13 +103,14 @@ def _is_right(judge: Judge, number: int, body: bytes) -> bool:
 
 
 def figures(outcomes: Sequence[Outcome]) -> dict[str, float]:
-    """Requests and answers by status, percentiles of the latency of answers of 200 in milliseconds, wrong answers, and
-    the 99th percentile of the generator's own lag."""
+    """Requests and answers by status, percentiles of the latency of answers of 200 in milliseconds, wrong answers where
+    there are any, and the 99th percentile of the generator's own lag."""
     status_N = np.array([one.status for one in outcomes])
     answered = np.array([one.seconds for one in outcomes])[status_N == 200] * 1000
     found: dict[str, float] = {"requests": len(outcomes), "answered": int((status_N == 200).sum())}
     found |= {f"status_{status}": int((status_N == status).sum()) for status in np.unique(status_N).tolist()}
-    found["wrong"] = sum(not one.right for one in outcomes)
+    if wrong := sum(not one.right for one in outcomes):
+        found["wrong"] = wrong
     if len(answered):
         found |= {f"p{percentile:g}_ms": float(np.percentile(answered, percentile)) for percentile in PERCENTILES}
         found["most_ms"] = float(answered.max())

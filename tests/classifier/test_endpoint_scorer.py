@@ -35,8 +35,8 @@ class Service:
             return self.failures.pop(0)
         texts = json.loads(request.content)["input"]
         self.asked.append(texts)
-        results = [{"probabilities": {"insult": 0.5, "toxic": len(text) / 1000}} for text in texts]
-        return httpx.Response(200, json={"results": results})
+        results = [{"probabilities": {"insult": 0.5, "toxic": min(len(text) / 1000, 1.0)}} for text in texts]
+        return httpx.Response(200, json={"model": {"version": "v1"}, "results": results})
 
     def scorer(self) -> EndpointScorer:
         return EndpointScorer(
@@ -65,6 +65,12 @@ def test_texts_keep_their_order_over_several_requests() -> None:
     assert scorer.score(["\ud800"]).values_NL.shape == (1, 2)
 
 
+def test_long_texts_keep_below_the_size_of_a_body() -> None:
+    service = Service()
+    assert len(service.scorer().score(["x" * 50_000] * 14)) == 14
+    assert [len(asked) for asked in service.asked] == [6, 6, 2]
+
+
 def test_a_busy_service_is_asked_again() -> None:
     busy = httpx.Response(503, headers={"retry-after": "1"}, json={})
     assert Service(busy, httpx.Response(429, json={})).scorer().score(["abc"]).column("toxic")[0] == pytest.approx(
@@ -79,8 +85,8 @@ def test_what_fails_is_an_error() -> None:
         Service(*[httpx.Response(503, json={})] * endpoint_scorer.TRIES).scorer().score(["abc"])
     with pytest.raises(EndpointError, match="does not name a model"):
         Service(info={"version": 3}).scorer()
-    replaced = httpx.Response(200, json={"results": [{"probabilities": {"other": 0.1}}]})
-    with pytest.raises(EndpointError, match="does not score 'toxic' any more"):
+    replaced = httpx.Response(200, json={"model": {"version": "v2"}, "results": [{"probabilities": {"other": 0.1}}]})
+    with pytest.raises(EndpointError, match="now serves version v2, not v1: measure again"):
         Service(replaced).scorer().score(["abc"])
 
 
