@@ -3,7 +3,8 @@
 `python -m benchmarks.serving [--runs 5] [--seconds 15] [--engine openvino]` writes a BERT of MiniLM's shape in both
 layouts, starts one of the services at a time and keeps 64 connections busy, in alternating runs: requests a second
 through HAProxy and through Ray's proxy in Python, over the peer's; texts a second in batches of 32 over the same engine
-in-process; and latencies at half load (open loop). Client and service share the cores. Takes about 12 minutes.
+in-process; and latencies at half load (open loop). Client and service share the cores. The peer has one torch thread a
+call (`OMP_NUM_THREADS=1`) in float32, ours `--threads` in the engine's own precision.
 """
 
 from __future__ import annotations

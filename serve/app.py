@@ -2,7 +2,7 @@
 
 Three deployments: the classifier and the rewriter hold models, the gateway speaks HTTP. `build` puts them together;
 `app` is built from the settings in the environment variable DETOX_SERVE (JSON), for tools that want a module-level
-application. A changed model is rolled over without a gap: new replicas stand before old ones go.
+application. A changed model is rolled over with new replicas beside the old ones (`max_surge_percent`).
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from detox.runs.config import override
 from serve.settings import Args, ClassifierSettings
 
 ENVIRONMENT = {
-    "RAY_SERVE_ENABLE_HA_PROXY": "1",  # several times the throughput of Ray's proxy in Python
+    "RAY_SERVE_ENABLE_HA_PROXY": "1",  # in place of Ray's proxy in Python
     "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
     "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "30",  # 5 by default, too short for a busy machine
     "TOKENIZERS_PARALLELISM": "false",

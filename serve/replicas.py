@@ -30,6 +30,6 @@ class ReplicaCount:
                 found = application.deployments.get(self._deployment)
                 if found is not None:
                     running = [count for state, count in found.replica_states.items() if state.value == "RUNNING"]
-                    self._count = max(1, *running, 1)
+                    self._count = max([1, *running])
         finally:
             self._lock.release()

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 BUILD_SECONDS = 300.0
-"""A build in which nothing has been written for so long is that of a process that died; one takes a minute here."""
+"""A build in which nothing has been written for so long is that of a process that died."""
 
 
 def deepspeed_config(strategy: str) -> dict[str, Any]:
