@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import json
 import os
 import signal
@@ -20,7 +21,8 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -210,10 +212,10 @@ def _engine_rate(options: argparse.Namespace) -> float:
 
 
 class Connection(asyncio.Protocol):
-    """Asks, waits for the answer, asks again; counts answers of 200."""
+    """Asks, waits for the answer, asks again; counts answers of 200, and is opened again where the server closes it."""
 
-    def __init__(self, requests: Iterator[bytes], counts: dict[str, int]) -> None:
-        self._requests, self._counts, self._received = requests, counts, b""
+    def __init__(self, requests: Iterator[bytes], counts: Counter[str], reopen: Callable[[], None]) -> None:
+        self._requests, self._counts, self._reopen, self._received = requests, counts, reopen, b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport: Any = transport
@@ -224,12 +226,20 @@ class Connection(asyncio.Protocol):
         head, separator, body = self._received.partition(b"\r\n\r\n")
         if not separator:
             return
-        length = next(line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
+        fields = head.lower().split(b"\r\n")
+        length = next(line for line in fields if line.startswith(b"content-length:"))
         if len(body) < int(length.split(b":")[1]):
             return
         self._received = b""
-        self._counts["ok" if head.split(b" ", 2)[1] == b"200" else "refused"] += 1
-        self._transport.write(next(self._requests))
+        self._counts["ok" if fields[0].split(b" ", 2)[1] == b"200" else "refused"] += 1
+        if b"connection: close" in fields:
+            self._transport.close()
+        else:
+            self._transport.write(next(self._requests))
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._counts["closed"] += 1
+        self._reopen()
 
 
 def _rate(url: str, bodies: Sequence[Any], seconds: float, connections: int = CONNECTIONS) -> float:
@@ -238,25 +248,28 @@ def _rate(url: str, bodies: Sequence[Any], seconds: float, connections: int = CO
     address, port = host.split(":")
     raw = [_request(f"/{path}", host, json.dumps(body).encode()) for body in bodies]
 
-    def requests() -> Iterator[bytes]:
-        while True:
-            yield from raw
-
     async def keep_busy() -> float:
-        counts = {"ok": 0, "refused": 0}
-        shared, loop = requests(), asyncio.get_running_loop()
-        opened = [
-            await loop.create_connection(lambda: Connection(shared, counts), address, int(port))
-            for _ in range(connections)
-        ]
+        counts: Counter[str] = Counter()
+        shared, loop = itertools.cycle(raw), asyncio.get_running_loop()
+        opened: set[asyncio.Task[Any]] = set()
+        is_over = False
+
+        def reopen() -> None:
+            if not is_over:
+                connection = Connection(shared, counts, reopen)
+                opened.add(loop.create_task(loop.create_connection(lambda: connection, address, int(port))))
+
+        for _ in range(connections):
+            reopen()
         await asyncio.sleep(2)
         before, began = counts["ok"], time.perf_counter()
         await asyncio.sleep(seconds)
         rate = (counts["ok"] - before) / (time.perf_counter() - began)
-        for transport, _ in opened:
+        is_over = True
+        for transport, _ in await asyncio.gather(*opened):
             transport.abort()
         if counts["refused"]:
-            raise SystemExit(f"{url} refused {counts['refused']} of {sum(counts.values())} requests")
+            raise SystemExit(f"{url} refused {counts['refused']} of {counts['ok'] + counts['refused']} requests")
         return rate
 
     return asyncio.run(keep_busy())

@@ -42,9 +42,10 @@ class GatewayReplica:
 
     async def __serve_build_asgi_app__(self) -> Any:
         from serve.gateway import Gateway
-        from serve.handles import HandleJudge, HandleRewriting
+        from serve.handles import HandleJudge, HandleRewriting, load_languages
         from serve.replicas import ReplicaCount
 
+        load_languages()
         model = await asyncio.wait_for(self._classifier.facts.remote(), START_TIMEOUT_S)
         judge = HandleJudge(self._classifier, model)
         rewriting = None

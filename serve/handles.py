@@ -103,6 +103,12 @@ class HandleJudge:
         return [Scored(self._model, part) for part in parts]
 
 
+def load_languages() -> None:
+    """Load lingua's models now: the first detection does, for seconds in which Python does nothing else, and so would
+    stop every request that the replica has."""
+    _by_lingua("ouais", ())
+
+
 def _by_lingua(text: str, wanted: tuple[str, ...]) -> tuple[str, bool]:
     from detox.data.language import detect, foreign
 
