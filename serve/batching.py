@@ -10,7 +10,9 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import Context
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from serve.errors import ApiError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -26,7 +28,8 @@ class Batcher(Generic[Item, Result]):
     """Computes items in batches, in the order in which they came.
 
     Args:
-        compute: of a batch, a result an item, in order.
+        compute: of a batch, a result an item, in order. An `ApiError` of its concerns all of them; with any other one
+            the batch is computed again in halves, until the item that raises it is alone.
         size: of an item; a batch holds at most `budget` in sum, or one item that is larger.
         budget: see `size`.
         slots: batches that are computed at a time.
@@ -44,7 +47,7 @@ class Batcher(Generic[Item, Result]):
         self._running: set[asyncio.Task[None]] = set()
 
     async def __call__(self, item: Item) -> Result:
-        """The item's result, or what its batch raised."""
+        """The item's result, or what it raised."""
         answer: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._waiting.append(_Waiting(item, self._size(item), answer))
         if self._free:
@@ -77,14 +80,24 @@ class Batcher(Generic[Item, Result]):
     async def _answer(self, batch: list[_Waiting[Item, Result]]) -> None:
         try:
             results = await self._compute([one.item for one in batch])
-        except BaseException as error:
-            shown = error if isinstance(error, Exception) else RuntimeError("the batch was broken off")
-            for one in batch:
+        except ApiError as error:
+            fail(batch, error)
+        except Exception as error:
+            if len(batch) == 1:
+                fail(batch, error)
+                return
+            for half in (batch[: len(batch) // 2], batch[len(batch) // 2 :]):
+                await self._answer(half)
+        except BaseException:
+            fail(batch, RuntimeError("the batch was broken off"))
+            raise
+        else:
+            for one, result in zip(batch, results, strict=True):
                 if not one.answer.done():
-                    one.answer.set_exception(shown)
-            if not isinstance(error, Exception):
-                raise
-            return
-        for one, result in zip(batch, results, strict=True):
-            if not one.answer.done():
-                one.answer.set_result(result)
+                    one.answer.set_result(result)
+
+
+def fail(batch: Sequence[_Waiting[Any, Any]], error: Exception) -> None:
+    for one in batch:
+        if not one.answer.done():
+            one.answer.set_exception(error)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from uuid import uuid4
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
@@ -37,6 +37,29 @@ class ChatRequest(BaseModel):
     stream: bool | None = False
     n: int | None = 1
     tools: list[Any] | None = None
+
+
+class AnswerMessage(BaseModel):
+    role: Literal["assistant"]
+    content: str
+    refusal: None
+
+
+class Choice(BaseModel):
+    index: int
+    message: AnswerMessage
+    finish_reason: Literal["stop"]
+    logprobs: None
+
+
+class ChatResponse(BaseModel):
+    id: str
+    object: Literal["chat.completion"]
+    created: int
+    model: str
+    choices: list[Choice]
+    usage: dict[str, int]
+    detox: dict[str, Any] = Field(description="Not OpenAI's: how the rewrite was made.")
 
 
 _REQUEST = TypeAdapter(ChatRequest)

@@ -22,15 +22,31 @@ DEPLOYMENTS = ("gateway", "classifier", "rewriter")
 IMPORT_PATH = "serve.app:build"
 
 
+class UniqueKeys(yaml.SafeLoader):
+    """Refuses a key that stands twice in a mapping, of which YAML's loader would take the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Raises:
+        ConstructorError: a repeated key, and its line.
+        """
+        seen: set[str] = set()
+        for key, _ in node.value:
+            name = str(key.value)
+            if name in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"the key {name!r} is repeated", key.start_mark)
+            seen.add(name)
+        return super().construct_mapping(node, deep)
+
+
 def check(path: Path) -> ServeDeploySchema:
     """The config in `path`.
 
     Raises:
-        ValueError: not YAML, an unknown key, a value of the wrong type or range, or arguments that the application
-            refuses; says where.
+        ValueError: not YAML, an unknown or repeated key, a value of the wrong type or range, or arguments that the
+            application refuses; says where.
     """
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+        tree = yaml.load(path.read_text(encoding="utf-8"), UniqueKeys)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ValueError(f"{path} cannot be read: {error}") from None
     if not isinstance(tree, dict):

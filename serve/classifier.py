@@ -13,6 +13,7 @@ import asyncio
 import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +37,7 @@ ENGINES = Path.home() / ".cache" / "toxicity-lab" / "engines"
 """Exported models, by version."""
 PARITY_TEXTS = 500
 PROBE_SECONDS = 25.0
-"""Serve's own limit is 30; an explanation, which holds the model, takes a few."""
+"""Serve's own limit is 30."""
 WARM_UP = ("Thank you.", "You idiot, read page 12 again. " * 40)
 
 
@@ -62,6 +63,7 @@ class ClassifierService:
         folder, version = servable(settings.model)
         threads = settings.threads or torch.get_num_threads()
         torch.set_num_threads(threads)
+        self._folder = folder
         if settings.engine == "torch":
             auto = {"auto": "auto", "bfloat16": "bf16", "float32": "fp32"}[settings.dtype]
             precision = resolve_precision(auto)  # type: ignore[arg-type]
@@ -91,12 +93,20 @@ class ClassifierService:
         return scores_WL[[distinct[tuple(ids)] for ids in windows]]
 
     def explain(self, text: str, label: str, method: str) -> dict[str, Any]:
-        """Which words made the score, by torch, whose gradients it takes (`detox.classifier.explain`)."""
+        """Which words made the score, by torch in float32, whose gradients it takes (`detox.classifier.explain`)."""
         from detox.classifier.explain import explain
         from detox.classifier.explanation import UNITS
 
-        found = explain(self._scorer, text, label, method)  # type: ignore[arg-type]
+        found = explain(self._explained, text, label, method)  # type: ignore[arg-type]
         return found.to_dict() | {"unit": UNITS[found.method]}
+
+    @cached_property
+    def _explained(self) -> TransformerScorer:
+        """The model a second time, loaded when the first explanation is asked for: explaining changes it for a while,
+        and takes long, and scores should not have to wait."""
+        from detox.classifier.model_scorers import load_artifact
+
+        return load_artifact(self._folder)
 
 
 def agreeing(scorer: TransformerScorer, name: EngineName, version: str, threads: int) -> Engine:
@@ -141,7 +151,7 @@ def groups(windows: Sequence[Window], most_tokens: int) -> Iterator[list[Window]
 
 
 class ClassifierReplica:
-    """What Serve runs. One thread has the model: explaining changes it for a while, and scores must not see that."""
+    """What Serve runs. One thread has the model that scores, another the one that is explained."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
         self._settings = ClassifierSettings.model_validate(settings)
@@ -149,6 +159,7 @@ class ClassifierReplica:
         self._service.forward(self._service.windows(WARM_UP)[0])
         self._probe = self._service.windows(WARM_UP[:1])[0]
         self._model_thread = ThreadPoolExecutor(1, thread_name_prefix="model")
+        self._explain_thread = ThreadPoolExecutor(1, thread_name_prefix="explain")
         self._batches: Batcher[list[Window], np.ndarray] = Batcher(
             self._computed, tokens_of, self._settings.batch_tokens
         )
@@ -159,7 +170,7 @@ class ClassifierReplica:
         Raises:
             TimeoutError, ValueError: it does.
         """
-        await asyncio.wait_for(self._in_model_thread(self._service.forward, self._probe), PROBE_SECONDS)
+        await asyncio.wait_for(self._forward(self._probe), PROBE_SECONDS)
 
     async def facts(self) -> Model:
         """Of the model, for the gateway."""
@@ -175,14 +186,16 @@ class ClassifierReplica:
         scores = await asyncio.gather(*(self._batches(part) for part in parts))
         return self._service.model, over_texts(np.concatenate(scores), owners, len(texts))
 
-    async def explain(self, text: str, label: str, method: str) -> dict[str, Any]:
-        """See `ClassifierService.explain`."""
-        return await self._in_model_thread(self._service.explain, text, label, method)
+    async def explain(self, text: str, label: str, method: str) -> tuple[Model, dict[str, Any]]:
+        """The model; see `ClassifierService.explain`."""
+        loop = asyncio.get_running_loop()
+        found = await loop.run_in_executor(self._explain_thread, self._service.explain, text, label, method)
+        return self._service.model, found
 
     async def _computed(self, requests: list[list[Window]]) -> list[np.ndarray]:
-        flat = [ids for windows in requests for ids in windows]
-        scores_WL = await self._in_model_thread(self._service.forward, flat)
+        scores_WL = await self._forward([ids for windows in requests for ids in windows])
         return np.split(scores_WL, np.cumsum([len(windows) for windows in requests])[:-1])
 
-    async def _in_model_thread(self, function: Any, *arguments: Any) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(self._model_thread, function, *arguments)
+    async def _forward(self, windows: Sequence[Window]) -> np.ndarray:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._model_thread, self._service.forward, windows)

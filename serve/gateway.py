@@ -12,6 +12,7 @@ import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import ExitStack
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -44,12 +45,13 @@ METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 BEARER = "bearer "
 KEY_HEADERS = ["authorization", "x-api-key", "x-goog-api-key", "content-type"]
 UNJUDGED = "x-unjudged-categories"
+DECISION, VERSION = "x-decision-id", "x-model-version"
 FAILED = "The service failed; the error was logged."
 
 Handler = Callable[[bytes, Key], Awaitable[Response]]
 Words = Callable[[ApiError], tuple[int, dict[str, Any]]]
 """An API's own words for an error: status and body."""
-Explain = Callable[[str, str, str], Awaitable[Mapping[str, Any]]]
+Explain = Callable[[str, str, str], Awaitable[tuple[Model, Mapping[str, Any]]]]
 
 
 class Gateway:
@@ -58,7 +60,7 @@ class Gateway:
     Args:
         judge: the classifier.
         rewriting: the rewriter; None: nothing is rewritten.
-        explain: text, label and method in, explanation out; None: the model cannot be explained.
+        explain: text, label and method in, the model and its explanation out; None: the model cannot be explained.
         replicas: of the gateway, for rates.
 
     Attributes:
@@ -90,7 +92,7 @@ class Gateway:
             allow_origins=list(settings.cors_origins),
             allow_methods=["POST", "GET"],
             allow_headers=KEY_HEADERS,
-            expose_headers=["retry-after", UNJUDGED],
+            expose_headers=["retry-after", UNJUDGED, DECISION, VERSION],
         )
         self.app = Starlette(routes=self._routes(), middleware=[cors] if settings.cors_origins else [])
 
@@ -121,7 +123,7 @@ class Gateway:
                 self._check_origin(request)
                 key = self._keys.find(secret_of(request), scope)
                 self._rates.take(key)
-                return await handler(await body_of(request, self._settings.most_body_bytes), key)
+                return named(await handler(await body_of(request, self._settings.most_body_bytes), key))
             except ApiError as error:
                 self._meters.refused(path, error.kind)
                 return refusal(error, words)
@@ -150,7 +152,7 @@ class Gateway:
 
     async def _classify(self, body: bytes, key: Key) -> Response:
         request = native.parsed(native.ClassifyRequest, body)
-        return JSONResponse(await native.classify(request, self._judge, key.bands or self._settings.bands))
+        return decided(await native.classify(request, self._judge, key.bands or self._settings.bands))
 
     async def _detoxify(self, body: bytes, key: Key) -> Response:
         request = native.parsed(native.DetoxifyRequest, body)
@@ -163,21 +165,21 @@ class Gateway:
             events = native.detoxify_by_sentence(request, rewriting)
             return await self._stream(events, weight(native.listed(request.input)), native.status_and_body)
         with self._rewrites.of(weight(native.listed(request.input))):
-            return JSONResponse(await native.detoxify(request, rewriting))
+            return decided(await native.detoxify(request, rewriting))
 
     async def _explained(self, body: bytes, key: Key) -> Response:
         request = native.parsed(native.ExplainRequest, body)
-        model = self._judge.model
         if self._explain is None:
             raise ApiError("not_found", "This model cannot be explained.")
-        if request.label and request.label not in model.labels:
-            known = ", ".join(model.labels)
+        labels = self._judge.model.labels
+        if request.label and request.label not in labels:
+            known = ", ".join(labels)
             raise ApiError("invalid", f"label: there is no {request.label!r}; choose one of {known}", param="label")
         with self._explanations.of(1):
-            found = await self._explain(request.input, request.label, request.method)
+            model, found = await self._explain(request.input, request.label, request.method)
         shown = {key: found[key] for key in ("label", "method", "probability", "unit", "spans")}
         served = {"name": model.name, "version": model.version}
-        return JSONResponse({"decision": native.decision(), "model": served, **shown})
+        return decided({"decision": native.decision(), "model": served, **shown})
 
     async def _analyze(self, body: bytes, key: Key) -> Response:
         return JSONResponse(await perspective.analyze(body, self._judge, self._translate))
@@ -203,7 +205,8 @@ class Gateway:
             events = chat.complete_by_sentence(request, rewriting)
             return await self._stream(events, weight([chat.text_of(request)]), moderations.status_and_body)
         with self._rewrites.of(weight([chat.text_of(request)])):
-            return JSONResponse(await chat.complete(request, rewriting))
+            answer = await chat.complete(request, rewriting)
+            return JSONResponse(answer, headers={VERSION: rewriting.model.version})
 
     def _rewriter(self) -> Rewriting:
         if self._rewriting is None:
@@ -304,11 +307,29 @@ class AdmittedJudge:
     async def scores(self, texts: Sequence[str]) -> Scored:
         with self.room.of(weight(texts)):
             scored = await self._judge.scores(texts)
+        _answering.set(scored.model.version)
         self._meters.scored(scored)
         return scored
 
     async def language(self, text: str, wanted: Sequence[str]) -> tuple[str, bool]:
         return await self._judge.language(text, wanted)
+
+
+_answering: ContextVar[str] = ContextVar("answering", default="")
+"""Version of the classifier that scored the texts of this request."""
+
+
+def decided(answer: dict[str, Any]) -> Response:
+    """One of our own answers, whose headers say what its body says."""
+    return JSONResponse(answer, headers={DECISION: answer["decision"], VERSION: answer["model"]["version"]})
+
+
+def named(response: Response) -> Response:
+    """With a decision id and the model's version, for which the vendors' bodies have no place."""
+    response.headers.setdefault(DECISION, native.decision())
+    if version := _answering.get():
+        response.headers.setdefault(VERSION, version)
+    return response
 
 
 def secret_of(request: Request) -> str:

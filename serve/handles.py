@@ -92,9 +92,11 @@ class HandleJudge:
             return "en", not wanted or "en" in wanted
         return await asyncio.to_thread(_by_lingua, text, tuple(wanted))
 
-    async def explain(self, text: str, label: str, method: str) -> Mapping[str, Any]:
-        found: Mapping[str, Any] = await asked(self._explain, text, label, method)
-        return found
+    async def explain(self, text: str, label: str, method: str) -> tuple[Model, Mapping[str, Any]]:
+        """The model, and what `ClassifierService.explain` found."""
+        model, found = await asked(self._explain, text, label, method)
+        self._model = Model(*model)
+        return self._model, found
 
     async def _together(self, requests: list[list[str]]) -> list[Scored]:
         model, scores_NL = await asked(self._score, [text for texts in requests for text in texts])
@@ -120,14 +122,15 @@ class HandleRewriting:
     """The rewriter's deployment as `Rewriting`."""
 
     def __init__(self, handle: DeploymentHandle, model: RewriterModel) -> None:
-        self._rewrite, self._model = handle.rewrite, model
+        self._handle, self._model = handle, model
 
     @property
     def model(self) -> RewriterModel:
         return self._model
 
     async def rewrite(self, texts: Sequence[str], langs: Sequence[str], adapter: str) -> list[Rewrite]:
-        model, rewrites = await asked(self._rewrite, list(texts), list(langs), adapter)
+        handle = self._handle.options(multiplexed_model_id=adapter) if adapter else self._handle
+        model, rewrites = await asked(handle.rewrite, list(texts), list(langs), adapter)
         self._model = RewriterModel(*model)
         return [Rewrite(*row) for row in rewrites]
 

@@ -10,6 +10,7 @@ import logging
 import os
 import secrets
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Sequence
@@ -23,9 +24,16 @@ from serve.settings import Args, ClassifierSettings
 ENVIRONMENT = {
     "RAY_SERVE_ENABLE_HA_PROXY": "1",  # in place of Ray's proxy in Python
     "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+    # what a killed replica leaves unanswered is asked again of another one; nothing that is asked here changes by that,
+    # but for a suggestion, which is then kept twice
+    "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
     "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "30",  # 5 by default, too short for a busy machine
     "TOKENIZERS_PARALLELISM": "false",
 }
+
+
+OWN_PORTS = {"RAY_SERVE_HAPROXY_STATS_PORT": 8404, "RAY_SERVE_HAPROXY_METRICS_PORT": 9101}
+"""HAProxy's, which another service on this machine may have."""
 
 
 class LocalArgs(Args):
@@ -82,7 +90,7 @@ def start(settings: LocalArgs) -> None:
     """Start Ray and the application; returns when it answers."""
     # Ray's own ports are open to all interfaces: whoever asks there needs a secret that only this service knows
     os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-    for key, value in ENVIRONMENT.items():
+    for key, value in (ENVIRONMENT | {key: str(free_port(port)) for key, port in OWN_PORTS.items()}).items():
         os.environ.setdefault(key, value)
     import ray
     from ray import serve as ray_serve
@@ -97,6 +105,18 @@ def start(settings: LocalArgs) -> None:
     )
     tree = absolute(settings).model_dump(mode="json", exclude={"host", "port"})
     ray_serve.run(build(tree), name="toxicity", route_prefix="/")
+
+
+def free_port(wanted: int) -> int:
+    """The port, or one that is free in its place."""
+    for port in (wanted, 0):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("", port))
+            except OSError:
+                continue
+            return int(probe.getsockname()[1])
+    raise OSError("no port is free")
 
 
 def end() -> None:

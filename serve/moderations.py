@@ -67,6 +67,22 @@ class ModerationRequest(BaseModel):
     model: str | None = None
 
 
+class Moderation(BaseModel):
+    """What is said of one text."""
+
+    flagged: bool
+    categories: dict[str, bool]
+    category_scores: dict[str, float]
+    category_applied_input_types: dict[str, list[Literal["text"]]]
+    toxicity_scores: dict[str, float] = Field(description="Not OpenAI's: the labels of the model.")
+
+
+class ModerationResponse(BaseModel):
+    id: str
+    model: str
+    results: list[Moderation]
+
+
 _REQUEST = TypeAdapter(ModerationRequest)
 
 

@@ -6,10 +6,11 @@ What becomes of a text depends on that text alone (`detox.rewriter.face`), so re
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ray import serve as ray_serve
 
 from detox.rewriter.rerank import Rewrite
 from serve.artifacts import run_name, servable
@@ -17,25 +18,31 @@ from serve.batching import Batcher
 from serve.rewriting import RewriterModel
 from serve.settings import RewriterServeSettings
 
+if TYPE_CHECKING:
+    from detox.rewriter.face import Rewriter
+
+ADAPTERS_KEPT = 4
+"""Of those that were asked for last, in one replica. Serve sends a request to a replica that has its adapter."""
+
 
 class Asked(NamedTuple):
     """One request's texts, or some of them."""
 
-    adapter: str
-    """Empty: the model itself."""
+    rewriter: Rewriter
     texts: list[str]
     langs: list[str]
     """ISO 639-1; empty: to be detected."""
 
 
 class RewriterService:
-    """A rewriter's artifact, ready to rewrite, and adapters, of which those that were asked for last are kept.
+    """A rewriter's artifact, ready to rewrite.
 
     Attributes:
         model: what it is.
+        main: the rewriter.
 
     Raises:
-        ValueError: an artifact that must not be served.
+        ValueError: an artifact that must not be served, be it an adapter's.
     """
 
     def __init__(self, settings: RewriterServeSettings) -> None:
@@ -44,41 +51,35 @@ class RewriterService:
         if settings.threads:
             torch.set_num_threads(settings.threads)
         self._settings = settings
-        self._main, version = self._load(settings.model)
-        self.kept: OrderedDict[str, Any] = OrderedDict()
+        self.main, version = self._load(settings.model)
         for name in settings.adapters.values():
             servable(name)  # what cannot be served is known at the start
-        languages, adapters = tuple(self._main.languages), tuple(settings.adapters)
+        languages, adapters = tuple(self.main.languages), tuple(settings.adapters)
         self.model = RewriterModel(run_name(settings.model), version, languages, adapters)
 
-    def rewritten(self, requests: Sequence[Asked]) -> list[list[Rewrite]]:
-        """The rewrites of several requests: those of one adapter in one go."""
-        found: list[list[Rewrite]] = [[] for _ in requests]
-        for adapter in dict.fromkeys(asked.adapter for asked in requests):
-            mine = [at for at, asked in enumerate(requests) if asked.adapter == adapter]
-            texts = [text for at in mine for text in requests[at].texts]
-            langs = [lang or None for at in mine for lang in requests[at].langs]
-            made = iter(self._rewriter(adapter).rewrite(texts, langs))
-            for at in mine:
-                found[at] = [next(made) for _ in requests[at].texts]
-        return found
+    def adapter(self, name: str) -> Rewriter:
+        """Loads it."""
+        return self._load(self._settings.adapters[name])[0]
 
-    def _rewriter(self, adapter: str) -> Any:
-        if not adapter:
-            return self._main
-        if adapter not in self.kept:
-            self.kept[adapter], _ = self._load(self._settings.adapters[adapter])
-        self.kept.move_to_end(adapter)
-        while len(self.kept) > self._settings.adapters_kept:
-            self.kept.popitem(last=False)
-        return self.kept[adapter]
-
-    def _load(self, name: str) -> tuple[Any, str]:
+    def _load(self, name: str) -> tuple[Rewriter, str]:
         from detox.rewriter.face import Rewriter
 
         folder, version = servable(name)
         remote = self._settings.remote if self._settings.remote.base_url else None
         return Rewriter.load(str(folder), remote=remote), version
+
+
+def rewritten(requests: Sequence[Asked]) -> list[list[Rewrite]]:
+    """The rewrites of several requests: those of one rewriter in one go."""
+    found: list[list[Rewrite]] = [[] for _ in requests]
+    for rewriter in {id(asked.rewriter): asked.rewriter for asked in requests}.values():
+        mine = [at for at, asked in enumerate(requests) if asked.rewriter is rewriter]
+        texts = [text for at in mine for text in requests[at].texts]
+        langs = [lang or None for at in mine for lang in requests[at].langs]
+        made = iter(rewriter.rewrite(texts, langs))
+        for at in mine:
+            found[at] = [next(made) for _ in requests[at].texts]
+    return found
 
 
 class RewriterReplica:
@@ -100,11 +101,15 @@ class RewriterReplica:
         self, texts: list[str], langs: list[str], adapter: str = ""
     ) -> tuple[RewriterModel, list[Rewrite]]:
         """The model, and a rewrite of each text, in order."""
+        rewriter = await self._adapter(adapter) if adapter else self._service.main
         most = self._settings.batch_texts
-        parts = [Asked(adapter, texts[at : at + most], langs[at : at + most]) for at in range(0, len(texts), most)]
+        parts = [Asked(rewriter, texts[at : at + most], langs[at : at + most]) for at in range(0, len(texts), most)]
         found = await asyncio.gather(*map(self._batches, parts))
         return self._service.model, [rewrite for part in found for rewrite in part]
 
+    @ray_serve.multiplexed(max_num_models_per_replica=ADAPTERS_KEPT)
+    async def _adapter(self, name: str) -> Rewriter:
+        return await asyncio.to_thread(self._service.adapter, name)
+
     async def _computed(self, requests: list[Asked]) -> list[list[Rewrite]]:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._model_thread, self._service.rewritten, requests)
+        return await asyncio.get_running_loop().run_in_executor(self._model_thread, rewritten, requests)

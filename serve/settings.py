@@ -32,8 +32,7 @@ class RewriterServeSettings(Config):
     model: str = ""
     """Run directory of `train_rewriter`, or its artifact; empty: nothing is rewritten."""
     adapters: dict[str, str] = Field(default_factory=dict)
-    """Further rewriters by name; a replica keeps those that were asked for last."""
-    adapters_kept: int = Field(default=4, ge=1)
+    """Further rewriters by name; a replica loads one when it is first asked for, and keeps the last four."""
     remote: RemoteSettings = RemoteSettings()
     """An OpenAI-compatible endpoint that offers the candidates in the model's place."""
     batch_texts: int = Field(default=32, ge=1)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, RootModel, TypeAdapter, ValidationError
 
 from serve.errors import STATUS, ApiError, Kind, first_fault
 from serve.judge import Judge, Model
@@ -30,6 +30,15 @@ class PredictRequest(BaseModel):
     truncate: bool | None = None
     """Taken and not heeded: a long text is read by windows, to its end."""
     truncation_direction: Literal["Right", "Left"] = "Right"
+
+
+class Prediction(BaseModel):
+    score: float
+    label: str
+
+
+class PredictResponse(RootModel[list[Prediction] | list[list[Prediction]]]):
+    """Labels of a text, the highest score first; of a batch a list each."""
 
 
 _REQUEST = TypeAdapter(PredictRequest)

@@ -31,9 +31,9 @@ class Candidate(NamedTuple):
 
     tokens: list[int]
     """As the model chose them, without the start token and EOS."""
-    logprob: float
+    logprob: float | None
     """Sum of the model's own log-probabilities of the tokens, EOS included where there is one: no temperature, no
-    control, as teacher forcing would give it."""
+    control, as teacher forcing would give it. None where nobody asked (`GenerationSettings.logprobs`)."""
     finished: bool
     """It ended with EOS, not at the length limit."""
 
@@ -132,7 +132,13 @@ def controlled(batch: Batch, prefixes_Rt: Tensor, rows_R: Tensor, scores_RV: Ten
     return scores_RV
 
 
-def candidate(tokens: list[int], logprob: float, ended: bool) -> Candidate:
-    if math.isnan(logprob):
+def candidate(tokens: list[int], score: float, ended: bool, is_logprob: bool = True) -> Candidate:
+    """Args:
+        score: of the tokens, a sum over them.
+
+    Raises:
+        ValueError: the score is NaN.
+    """
+    if math.isnan(score):
         raise ValueError(NAN)
-    return Candidate(tokens[:-1] if ended else tokens, logprob, ended)
+    return Candidate(tokens[:-1] if ended else tokens, score if is_logprob else None, ended)

@@ -43,6 +43,10 @@ class GenerationSettings(Config):
     repetition_penalty: float = Field(default=1.0, gt=0)
     """Above 1 makes tokens that stand in the candidate already less likely (Keskar et al. 2019); 1: off."""
 
+    logprobs: bool = False
+    """Greedy decoding and sampling: also give each candidate's log-probability, for which every step goes over all
+    scores twice more. Beam search knows it anyway."""
+
     @model_validator(mode="after")
     def _candidates_are_there(self) -> GenerationSettings:
         if self.mode == "greedy" and self.candidates > 1:

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from detox.rewriter.decoder import Batch, Candidate, Decoder, candidate, controlled
 from detox.rewriter.generation_settings import GenerationSettings
@@ -29,14 +28,15 @@ class _Hypotheses(NamedTuple):
     draws_RM: Tensor
     """Uniform draws of each step; M is 0 for greedy decoding."""
     prefixes_Rt: Tensor
-    logprob_R: Tensor
+    score_R: Tensor
+    """Sums over the tokens: of log-probabilities where they are asked for, else of logits. A NaN shows in either."""
 
     def select(self, kept_R: Tensor) -> _Hypotheses:
         return _Hypotheses(*(field[kept_R] for field in self))
 
-    def grown(self, tokens_R: Tensor, logprob_R: Tensor) -> _Hypotheses:
+    def grown(self, tokens_R: Tensor, score_R: Tensor) -> _Hypotheses:
         prefixes_Rt = torch.cat([self.prefixes_Rt, tokens_R[:, None]], dim=1)
-        return self._replace(prefixes_Rt=prefixes_Rt, logprob_R=self.logprob_R + logprob_R)
+        return self._replace(prefixes_Rt=prefixes_Rt, score_R=self.score_R + score_R)
 
 
 def walk(decoder: Decoder, batch: Batch, settings: GenerationSettings, draws_RM: Tensor) -> list[list[Candidate]]:
@@ -49,13 +49,14 @@ def walk(decoder: Decoder, batch: Batch, settings: GenerationSettings, draws_RM:
         scores_RV = controlled(batch, live.prefixes_Rt, live.row_R, logits_RV)
         is_greedy = settings.mode == "greedy"
         tokens_R = scores_RV.argmax(-1) if is_greedy else sample(scores_RV, live.draws_RM[:, step], settings)
-        live = live.grown(tokens_R, -cross_entropy(logits_RV, tokens_R, reduction="none"))
+        score_R = logits_RV.gather(1, tokens_R[:, None])[:, 0]
+        live = live.grown(tokens_R, score_R - logits_RV.logsumexp(1) if settings.logprobs else score_R)
         ended_R = torch.isin(tokens_R, batch.ids.eos_E)
         stops_R = ended_R | (live.limit_R == step + 1)
         if stops_R.any():
             stopped = live.select(stops_R)
-            for number, tokens, logprob, ended in _read(stopped, ended_R[stops_R]):
-                found[number] = candidate(tokens, logprob, ended)
+            for number, tokens, score, ended in _read(stopped, ended_R[stops_R]):
+                found[number] = candidate(tokens, score, ended, settings.logprobs)
             if stops_R.all():
                 break
             kept_R = (~stops_R).nonzero()[:, 0]
@@ -73,16 +74,16 @@ def _beginnings(batch: Batch, copies: int, draws_RM: Tensor) -> _Hypotheses:
         limit_R=batch.limits_B.repeat_interleave(copies),
         draws_RM=draws_RM,
         prefixes_Rt=torch.full((count, 1), batch.ids.start, device=device),
-        logprob_R=torch.zeros(count, device=device),
+        score_R=torch.zeros(count, device=device),
     )
 
 
 def _read(stopped: _Hypotheses, ended_R: Tensor) -> Iterator[tuple[int, list[int], float, bool]]:
-    """Number, tokens with EOS, log-probability of each, and whether it ended."""
+    """Number, tokens with EOS, score of each, and whether it ended."""
     return zip(
         stopped.number_R.tolist(),
         stopped.prefixes_Rt[:, 1:].tolist(),
-        stopped.logprob_R.tolist(),
+        stopped.score_R.tolist(),
         ended_R.tolist(),
         strict=True,
     )

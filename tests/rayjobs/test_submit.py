@@ -32,11 +32,15 @@ def head(tmp_path_factory) -> Iterator[dict[str, str]]:
 
 
 @contextmanager
-def started_head(ray: Path, folder: Path) -> Iterator[dict[str, str]]:
-    """A head of its own; ended by SIGTERM to its own process, never by `ray stop`, which ends every cluster here."""
+def started_head(ray: Path, folder: Path, **more: str) -> Iterator[dict[str, str]]:
+    """A head of its own; ended by SIGTERM to its own process, never by `ray stop`, which ends every cluster here.
+
+    Args:
+        more: environment variables of the head.
+    """
     dashboard, port = free_port(), free_port()
     environment = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
-    environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "a-token-for-this-test-only-0123456789"}
+    environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "a-token-for-this-test-only-0123456789"} | more
     process = subprocess.Popen(
         [
             str(ray), "start", "--head", "--block", "--disable-usage-stats", "--node-ip-address=127.0.0.1",
@@ -52,12 +56,14 @@ def started_head(ray: Path, folder: Path) -> Iterator[dict[str, str]]:
             if probe.connect_ex(("127.0.0.1", dashboard)) == 0:
                 break
         time.sleep(0.3)
-    yield environment | {"RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{dashboard}", "HEAD": f"127.0.0.1:{port}"}
-    family = [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]
-    process.terminate()
-    for left in psutil.wait_procs(family, timeout=20)[1]:
-        left.kill()
-    process.wait()
+    try:
+        yield environment | {"RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{dashboard}", "HEAD": f"127.0.0.1:{port}"}
+    finally:
+        family = [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]
+        process.terminate()
+        for left in psutil.wait_procs(family, timeout=5)[1]:
+            left.kill()
+        process.wait()
 
 
 def submit(
@@ -96,10 +102,11 @@ def test_a_submitted_job_trains_and_its_log_says_where_the_report_is(head, prepa
     assert (tmp_path / "run" / "COMPLETE").exists()
 
 
-def test_the_same_command_joins_the_cluster_of_ray_address(head, prepared: Path, tmp_path) -> None:
-    words = ["--run.storage", str(tmp_path), "--run.name", "run", *COMMON, "--optimiser.max-steps", "8"]
+def test_a_command_joins_the_cluster_of_ray_address(head, comments: Path, tmp_path) -> None:
+    """Preparing data, which is the quickest; training joins clusters in `test_cluster.py`."""
+    words = ["files", "--data.source", str(comments), "--data.label-columns", "toxic", "insult"]
     done = subprocess.run(
-        [sys.executable, "-m", "rayjobs.train_classifier", "minilm", "--data.source", str(prepared), *words],
+        [sys.executable, "-m", "rayjobs.prepare_data", *words, "--run.storage", str(tmp_path), "--run.name", "run"],
         env=head | {"RAY_ADDRESS": head["HEAD"]}, cwd=ROOT, capture_output=True, text=True, timeout=240,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]

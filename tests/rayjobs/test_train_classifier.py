@@ -89,16 +89,28 @@ def outcome(run_directory: Path) -> tuple[str, dict, list]:
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory, prepared: Path) -> Path:
+def from_raw(tmp_path_factory, comments: Path) -> tuple[Path, str]:
+    """A run from raw comments to the report, and what it said."""
     storage = tmp_path_factory.mktemp("uninterrupted")
-    run(storage, "run", prepared)
-    return storage / "run"
+    done = run(storage, "run", comments, "--data.label-columns", "toxic", "insult")
+    return storage / "run", done.stdout
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(from_raw: tuple[Path, str]) -> Path:
+    return from_raw[0]
+
+
+@pytest.fixture(scope="module")
+def its_data(uninterrupted: Path) -> Path:
+    """The prepared data of that run, on which others are to end where it ended."""
+    return next((uninterrupted.parent / "stages").glob("data-*"))
 
 
 @pytest.fixture
-def started(tmp_path, prepared: Path) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
+def started(tmp_path, its_data: Path) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
     """The same run, started in the background."""
-    driver = subprocess.Popen(command(tmp_path, "run", prepared), env=environment(), stdout=subprocess.DEVNULL)
+    driver = subprocess.Popen(command(tmp_path, "run", its_data), env=environment(), stdout=subprocess.DEVNULL)
     yield driver, tmp_path / "run"
     driver.kill()
     driver.wait()
@@ -120,58 +132,67 @@ def train_workers(driver: subprocess.Popen[bytes]) -> list[psutil.Process]:
     return [child for child in children if "RayTrainWorker" in " ".join(child.cmdline())]
 
 
-def test_raw_comments_in_artifact_out(comments: Path, tmp_path) -> None:
-    done = run(tmp_path, "run", comments, "--data.label-columns", "toxic", "insult")
-    directory = tmp_path / "run"
-    assert f"report:   {directory}/report.html" in done.stdout
+def test_raw_comments_in_artifact_out(comments: Path, from_raw: tuple[Path, str], its_data: Path) -> None:
+    directory, said = from_raw
+    assert f"report:   {directory}/report.html" in said
     summary = json.loads((directory / "summary.json").read_text())
-    again = measured_again(directory, tmp_path)  # in other batches: rounding may swap a few of so tiny a model's rows
+    again = measured_again(directory, its_data)  # in other batches: rounding may swap a few of so tiny a model's rows
     assert summary["test/roc_auc/macro"] == pytest.approx(again, abs=0.005)
     assert "baseline/roc_auc/macro" in summary
     assert verify_manifest(directory / "artifact")["classification"] == "open"
-    rejects = json.loads((next((tmp_path / "stages").glob("data-*")) / "dataset.json").read_text())["rules"]
+    rejects = json.loads((its_data / "dataset.json").read_text())["rules"]
     assert {"exact_duplicate", "label_invalid"} <= rejects.keys()
-    repeated = run(tmp_path, "run", comments, "--data.label-columns", "toxic", "insult")
+    repeated = run(directory.parent, "run", comments, "--data.label-columns", "toxic", "insult")
     assert "already complete" in repeated.stdout
 
 
-def measured_again(directory: Path, storage: Path) -> float:
+def measured_again(directory: Path, prepared: Path) -> float:
     """Macro ROC-AUC of the artifact, loaded as a user would, on the test part."""
-    data = PreparedData.open(next((storage / "stages").glob("data-*")))
+    data = PreparedData.open(prepared)
     test = data.part("test")
     predicted = detox.Classifier.load(str(directory)).predict(test.texts)
     return classification_metrics(predicted.probabilities, test.labels_NL, data.labels)["roc_auc/macro"]
 
 
-def test_a_killed_worker_changes_nothing(started, uninterrupted: Path) -> None:
-    """One of the two, at a step, both random for each run of the suite, and printed where it fails."""
-    driver, directory = started
+def kill_a_worker(driver: subprocess.Popen[bytes], directory: Path) -> str:
+    """One of the two, at a step, both random for each run of the suite."""
     moment = int(time.time())
     rank, step = moment % 2, 10 + moment // 2 % 12
     wait_for_step(directory, step, driver)
     workers = train_workers(driver)
     assert len(workers) == 2
     workers[rank].send_signal(signal.SIGKILL)
-    assert driver.wait(timeout=240) == 0
-    assert outcome(directory) == outcome(uninterrupted), f"killed worker {rank} at step {step}"
+    return f"killed worker {rank} at step {step}"
 
 
-def test_a_killed_driver_and_the_same_command_change_nothing(started, uninterrupted: Path, prepared: Path) -> None:
+def test_a_killed_worker_and_then_a_killed_driver_change_nothing(started, uninterrupted: Path, its_data: Path) -> None:
+    """The workers start again by themselves, the whole by the same command."""
     driver, directory = started
-    wait_for_step(directory, 18, driver)
+    what = kill_a_worker(driver, directory)
+    wait_for_step(directory, 30, driver)
     children = psutil.Process(driver.pid).children(recursive=True)
     driver.send_signal(signal.SIGKILL)
     driver.wait()
-    run(directory.parent, "run", prepared)
-    assert outcome(directory) == outcome(uninterrupted)
+    run(directory.parent, "run", its_data)
+    assert outcome(directory) == outcome(uninterrupted), what
     psutil.wait_procs(children, timeout=30)
 
 
 @pytest.mark.slow
-def test_an_object_store_holds_the_run_and_what_it_resumes_from(bucket, prepared: Path, uninterrupted: Path) -> None:
+def test_a_killed_worker_changes_nothing(started, uninterrupted: Path) -> None:
+    driver, directory = started
+    what = kill_a_worker(driver, directory)
+    assert driver.wait(timeout=240) == 0
+    assert outcome(directory) == outcome(uninterrupted), what
+
+
+@pytest.mark.slow
+def test_an_object_store_holds_the_run_and_what_it_resumes_from(
+    bucket, its_data: Path, uninterrupted: Path, tmp_path
+) -> None:
     """Prepared data, checkpoints, metrics and artifact on S3; the driver killed after a checkpoint, and again."""
     storage = Storage(bucket.format("training"))
-    storage.upload(prepared, "prepared")
+    storage.upload(its_data, "prepared")
     words = command(storage.uri, "run", storage.child("prepared").uri)
     driver = subprocess.Popen(words, env=environment(), stdout=subprocess.DEVNULL)
     try:
@@ -184,7 +205,7 @@ def test_an_object_store_holds_the_run_and_what_it_resumes_from(bucket, prepared
         driver.kill()
         driver.wait()
     run(storage.uri, "run", storage.child("prepared").uri)
-    local = storage.child("run").localise(prepared.parent / "from-s3")
+    local = storage.child("run").localise(tmp_path / "from-s3")
     assert outcome(local) == outcome(uninterrupted)
     assert verify_manifest(local / "artifact")["classification"] == "open"
 

@@ -212,7 +212,7 @@ def test_a_candidate_s_log_probability_is_that_of_teacher_forcing(model: Any, se
         return scores_RV
 
     rows = random_rows(6, seed=2)
-    chosen = settings.model_copy(update={"temperature": 0.7})
+    chosen = settings.model_copy(update={"temperature": 0.7, "logprobs": True})
     model.generation_config.eos_token_id, before = [1], model.generation_config.eos_token_id
     try:
         found = generate(model, rows, chosen, [control])
@@ -464,7 +464,7 @@ def _copy_config() -> CopyT5Config:
 def test_bfloat16_generates_in_every_mode() -> None:
     model, rows = build().to(torch.bfloat16), random_rows(6)
     for settings in MODES:
-        for texts in generate(model, rows, settings):
+        for texts in generate(model, rows, settings.model_copy(update={"logprobs": True})):
             assert texts
             assert all(math.isfinite(text.logprob) and text.logprob < 0 for text in texts)
 

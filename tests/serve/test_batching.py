@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
 from serve.batching import Batcher
+from serve.errors import ApiError
 
 
 class Doubling:
     """Doubles numbers, a moment a batch; -1 breaks its batch."""
 
-    def __init__(self, seconds: float = 0.01) -> None:
-        self.seconds = seconds
+    def __init__(self, seconds: float = 0.01, error: Exception | None = None) -> None:
+        self.seconds, self.error = seconds, error
         self.batches: list[list[int]] = []
         self.at_once = self.most_at_once = 0
 
@@ -24,8 +26,8 @@ class Doubling:
         self.most_at_once = max(self.most_at_once, self.at_once)
         await asyncio.sleep(self.seconds)
         self.at_once -= 1
-        if -1 in items:
-            raise ValueError("minus one")
+        if self.error is not None and -1 in items:
+            raise self.error
         return [2 * item for item in items]
 
 
@@ -65,16 +67,28 @@ def test_slots_compute_at_the_same_time() -> None:
     assert [item for batch in compute.batches for item in batch] == list(range(9))
 
 
-def test_a_fault_reaches_its_own_batch_and_the_queue_goes_on() -> None:
-    compute = Doubling()
+def faults(items: Sequence[int], budget: int = 8, error: Exception | None = None) -> tuple[list[Any], Doubling]:
+    """What becomes of items that come together."""
+    compute = Doubling(error=error or ValueError("minus one"))
 
-    async def ask() -> list[object]:
-        batcher = Batcher(compute, lambda item: 1, budget=2)
-        return await asyncio.gather(*map(batcher, (1, -1, 3, 4)), return_exceptions=True)
+    async def ask() -> list[Any]:
+        batcher: Batcher[int, int] = Batcher(compute, lambda item: 1, budget)
+        return await asyncio.gather(*map(batcher, items), return_exceptions=True)
 
-    found = asyncio.run(ask())
-    assert [type(one) for one in found[:2]] == [ValueError, ValueError]
-    assert found[2:] == [6, 8]
+    return asyncio.run(ask()), compute
+
+
+def test_a_fault_reaches_the_item_that_raises_it_alone() -> None:
+    found, compute = faults([1, 2, 3, -1, 5, 6])
+    assert isinstance(found[3], ValueError)
+    assert found[:3] + found[4:] == [2, 4, 6, 10, 12]
+    assert compute.batches == [[1, 2, 3, -1, 5, 6], [1, 2, 3], [-1, 5, 6], [-1], [5, 6]]
+
+
+def test_what_concerns_all_is_not_tried_again() -> None:
+    found, compute = faults([1, -1, 3, 4], budget=2, error=ApiError("overloaded", "full", retry_after=1))
+    assert [type(one) for one in found] == [ApiError, ApiError, int, int]
+    assert compute.batches == [[1, -1], [3, 4]]
 
 
 def test_who_has_gone_is_not_computed_for() -> None:

@@ -57,7 +57,8 @@ def test_what_serve_would_ignore_is_an_error(tmp_path: Path, place: str, value: 
 
 
 def test_files_that_are_no_config(tmp_path: Path) -> None:
-    for text, said in (("[", "cannot be read"), ("- a", "is no Serve config")):
+    repeated = "applications: []\nhttp_options:\n  port: 1\n  port: 2\n"
+    for text, said in (("[", "cannot be read"), ("- a", "is no Serve config"), (repeated, "'port' is repeated")):
         (tmp_path / "c.yaml").write_text(text)
         with pytest.raises(ValueError, match=said):
             check(tmp_path / "c.yaml")

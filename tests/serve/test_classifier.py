@@ -55,7 +55,8 @@ def test_a_request_is_cut_into_groups_that_fit() -> None:
 
 def test_an_explanation_names_the_words(run: Path) -> None:
     replica = ClassifierReplica(settings(run).model_dump(mode="json"))
-    found = asyncio.run(replica.explain("you are an idiot", "insult", "integrated_gradients"))
+    model, found = asyncio.run(replica.explain("you are an idiot", "insult", "integrated_gradients"))
+    assert model.name == "forum"
     assert [span["text"] for span in found["spans"]] == ["you", "are", "an", "idiot"]
     assert found["label"] == "insult"
 

@@ -9,15 +9,19 @@ from pathlib import Path
 import pytest
 import schemathesis
 from hypothesis import settings
+from schemathesis.checks import content_type_conformance, response_schema_conformance, status_code_conformance
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
-from serve.gateway import Gateway
+from serve.gateway import DECISION, VERSION, Gateway
+from serve.judge import Model
+from serve.openapi import PATHS, Described
 from serve.settings import GatewaySettings
-from tests.serve.judges import WordJudge
+from tests.serve.judges import MODEL, WordJudge
 from tests.serve.rewriters import Cutting
 
 MALFORMED = 5000
+CHECKS = [status_code_conformance, content_type_conformance, response_schema_conformance]
 POSTS = (
     "/v1/classify", "/v1/detoxify", "/v1/explain", "/v1alpha1/comments:analyze", "/v1alpha1/comments:suggestscore",
     "/v1/moderations", "/predict", "/v1/chat/completions",
@@ -35,8 +39,9 @@ VALID: dict[str, object] = {
 ODD = [None, True, -1, 1e400, 10**30, "", "\ud800", "x" * 70_000, [], {}, [[]], {"": {}}, ["a"] * 300, "NaN"]
 
 
-async def no_explanation(text: str, label: str, method: str) -> dict[str, object]:
-    return {"label": label or "insult", "method": method, "probability": 0.5, "unit": "log-odds", "spans": []}
+async def no_explanation(text: str, label: str, method: str) -> tuple[Model, dict[str, object]]:
+    found = {"label": label or "insult", "method": method, "probability": 0.5, "unit": "log-odds", "spans": []}
+    return MODEL, found
 
 
 def app(**settings: str) -> Starlette:
@@ -48,9 +53,20 @@ schema = schemathesis.openapi.from_asgi("/openapi.json", app())
 
 @schema.parametrize()
 @settings(max_examples=30, deadline=None)
-def test_no_request_that_the_document_knows_makes_a_500(case: schemathesis.Case) -> None:
+def test_every_request_that_the_document_knows_is_answered_as_it_says(case: schemathesis.Case) -> None:
+    """No status, type of content or body that it does not know, and no 5xx."""
     response = case.call()
     assert response.status_code < 500
+    case.validate_response(response, checks=CHECKS)
+
+
+@pytest.mark.parametrize("one", PATHS, ids=lambda one: one.path)
+def test_its_examples_hold(one: Described, tmp_path: Path) -> None:
+    response = TestClient(app(feedback=str(tmp_path))).post(one.path, json=one.example)
+    assert response.status_code == 200, response.text
+    one.response.model_validate(response.json())
+    named = {DECISION} if one.path.endswith("suggestscore") else {DECISION, VERSION}  # the former asks no model
+    assert named <= set(response.headers)
 
 
 def mangled(rng: random.Random, body: object) -> object:

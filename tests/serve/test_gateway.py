@@ -14,9 +14,10 @@ import httpx
 import pytest
 
 from serve.gateway import Gateway
+from serve.judge import Model
 from serve.keys import Bands, digest
 from serve.settings import GatewaySettings
-from tests.serve.judges import LABELS, WordJudge
+from tests.serve.judges import LABELS, MODEL, WordJudge
 from tests.serve.rewriters import Cutting
 
 
@@ -28,9 +29,10 @@ class Silent:
     def scored(self, scored: Any) -> None: ...
 
 
-async def explain(text: str, label: str, method: str) -> dict[str, Any]:
+async def explain(text: str, label: str, method: str) -> tuple[Model, dict[str, Any]]:
+    """By a model that came after the one that the judge knows."""
     span = {"begin": 4, "end": 9, "text": "idiot", "weight": 1.5}
-    return {
+    return MODEL._replace(version="newer"), {
         "text": text,
         "label": label or "insult",
         "method": method,

@@ -1,4 +1,4 @@
-"""The rewriter's service: requests share batches and get what each gets alone; adapters are loaded when asked for."""
+"""The rewriter's service: requests share batches and get what each gets alone, whichever rewriter they want."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from detox.rewriter.face import Rewriter
 from detox.rewriter.rerank import Rewrite
-from serve.rewriter import Asked, RewriterReplica, RewriterService
+from serve.rewriter import Asked, RewriterReplica, RewriterService, rewritten
 from serve.rewriting import RewriterModel
 from serve.settings import RewriterServeSettings
 from tests.rewriter.artifacts import CIVIL, RUDE, THANKS, write_rewriter
@@ -47,14 +47,13 @@ def test_requests_that_come_together_get_what_each_gets_alone(runs: dict[str, Pa
     assert expected[1].how == "already neutral"
 
 
-def test_adapters_are_loaded_when_asked_for_and_the_oldest_goes(runs: dict[str, Path]) -> None:
-    service = RewriterService(settings(runs, adapters_kept=1))
-    requests = [Asked("formal", [RUDE], ["en"]), Asked("", [THANKS], ["en"]), Asked("formal", [THANKS], [""])]
-    found = service.rewritten(requests)
+def test_requests_of_several_rewriters_may_share_a_batch(runs: dict[str, Path]) -> None:
+    """A running service loads its adapter in `test_application.py`."""
+    service = RewriterService(settings(runs))
+    formal = service.adapter("formal")
+    requests = [Asked(formal, [RUDE], ["en"]), Asked(service.main, [THANKS], ["en"]), Asked(formal, [THANKS], [""])]
+    found = rewritten(requests)
     assert [[rewrite.text for rewrite in one] for one in found] == [[CIVIL], [THANKS], [THANKS]]
-    assert list(service.kept) == ["formal"]
-    service.rewritten([Asked("short", [RUDE], ["en"])])
-    assert list(service.kept) == ["short"]
 
 
 def test_an_adapter_that_may_not_be_served_is_known_at_the_start(runs: dict[str, Path], tmp_path: Path) -> None:

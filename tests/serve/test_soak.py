@@ -1,0 +1,155 @@
+"""Load on a cluster while replicas die and a model is rolled over: what a night in production holds, in a minute."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import psutil
+import pytest
+import yaml
+
+from detox.classifier.scorer import load_scorer
+from detox.data.synthetic import generate
+from detox.evaluation.open_loop import Outcome, arrivals, figures, load
+from serve.artifacts import servable
+from serve.local import ENVIRONMENT
+from tests.rayjobs.test_submit import RAY, started_head
+from tests.serve.conftest import QUICK_END, free_port
+from tests.serve.models import LABELS, write_classifier
+
+pytestmark = pytest.mark.serve
+SERVE = Path(sys.executable).with_name("serve")
+RATE = 40.0
+"""Requests a second; four replicas, HAProxy, Ray and this test share two cores."""
+EVERY = 10
+"""Seconds between two events."""
+ROLL_OVER_S = 90
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seconds", [60, 600])
+@pytest.mark.timeout(900)
+def test_load_while_replicas_die_and_models_are_rolled_over(
+    seconds: int, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    models = [write_classifier(tmp_path / name, seed) for seed, name in enumerate(("before", "after"))]
+    texts = [text for text in generate(200)["text"].to_pylist() if text.strip()]
+    with started_head(RAY, tmp_path_factory.mktemp("ray"), **ENVIRONMENT, **QUICK_END) as head:
+        port = free_port()
+        url = f"http://127.0.0.1:{port}"
+        deploy(head, models[0], port, tmp_path)
+        wait_for(url, models[0])
+        due_N = arrivals(RATE, seconds, seed=0)
+        judge = judge_of(models, texts)
+        with ThreadPoolExecutor(1) as pool:
+            under_load = pool.submit(
+                lambda: asyncio.run(load(f"{url}/v1/classify", [{"input": text} for text in texts], due_N, judge=judge))
+            )
+            began, current = time.monotonic(), 0
+            for at, event in events(seconds):
+                time.sleep(max(0.0, began + at - time.monotonic()))
+                if event == "roll over":
+                    current = 1 - current
+                    deploy(head, models[current], port, tmp_path)
+                else:
+                    kill(event)
+            outcomes = under_load.result()
+        wait_for(url, models[current])
+        # HAProxy would outlive Ray
+        words = [str(SERVE), "shutdown", "--yes", "--address", head["RAY_API_SERVER_ADDRESS"]]
+        subprocess.run(words, env=dict(head), check=True, stdout=subprocess.DEVNULL)
+        time.sleep(5)
+    check(outcomes)
+
+
+def events(seconds: int) -> Iterator[tuple[int, str]]:
+    """When what happens: the model changes after half a minute and then every two, and replicas die in between, a
+    classifier's more often than the gateway's."""
+    for number, at in enumerate(range(EVERY, seconds - EVERY + 1, EVERY)):
+        yield at, "roll over" if at % 120 == 30 else "gateway" if number % 3 == 1 else "classifier"
+
+
+def deploy(head: Mapping[str, str], model: Path, port: int, folder: Path) -> None:
+    """What an operator does: name the model in the config, and deploy it again."""
+    replicas = {"num_replicas": 2, "ray_actor_options": {"num_cpus": 0.1}}
+    config = {
+        "proxy_location": "HeadOnly",
+        "http_options": {"host": "127.0.0.1", "port": port},
+        "applications": [
+            {
+                "name": "toxicity",
+                "import_path": "serve.app:build",
+                "args": {"classifier": {"model": str(model), "dtype": "float32", "threads": 1}},
+                "deployments": [{"name": "gateway"} | replicas, {"name": "classifier"} | replicas],
+            }
+        ],
+    }
+    path = folder / "config.yaml"
+    path.write_text(yaml.safe_dump(config))
+    subprocess.run([sys.executable, "-m", "serve.check", str(path)], check=True, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while True:
+        words = [str(SERVE), "deploy", str(path), "--address", head["RAY_API_SERVER_ADDRESS"]]
+        done = subprocess.run(words, env=dict(head), capture_output=True, text=True)
+        if done.returncode == 0:
+            return
+        assert time.monotonic() < deadline, done.stderr[-3000:]  # a head answers before its agent does
+        time.sleep(1)
+
+
+def wait_for(url: str, model: Path) -> None:
+    """Until answers are this model's."""
+    version, deadline = servable(str(model))[1], time.monotonic() + ROLL_OVER_S
+    answer: Any = None
+    while time.monotonic() < deadline:
+        try:
+            answer = httpx.post(f"{url}/v1/classify", json={"input": "you"}, timeout=10)
+            if answer.status_code == 200 and answer.json()["model"]["version"] == version:
+                return
+        except httpx.TransportError as error:
+            answer = error
+        time.sleep(0.5)
+    raise AssertionError(f"{model} does not answer: {answer}")
+
+
+def judge_of(models: Sequence[Path], texts: Sequence[str]) -> Callable[[int, Any], bool]:
+    """Whether an answer has the scores that the model it names gives offline."""
+    expected = {}
+    for model in models:
+        scored = load_scorer(str(model)).score(texts)
+        expected[servable(str(model))[1]] = np.stack([scored.column(label) for label in LABELS], axis=1)
+
+    def is_right(number: int, answer: Any) -> bool:
+        [result] = answer["results"]
+        found = [result["probabilities"][label] for label in LABELS]
+        return bool(np.allclose(found, expected[answer["model"]["version"]][number % len(texts)], atol=1e-4))
+
+    return is_right
+
+
+def kill(deployment: str) -> None:
+    """SIGKILL to the oldest replica of a deployment."""
+    name = f"ray::ServeReplica:toxicity:{deployment}"
+    found = [one for one in psutil.process_iter(["cmdline"]) if " ".join(one.info["cmdline"] or []).startswith(name)]
+    min(found, key=lambda one: one.create_time()).send_signal(signal.SIGKILL)
+
+
+def check(outcomes: Sequence[Outcome]) -> None:
+    """No answer is wrong, and what is not answered is refused in so many words: 503."""
+    lost = [(round(one.due, 2), round(one.seconds, 2), one.status) for one in outcomes if one.status != 200]
+    found: dict[str, Any] = figures(outcomes) | {"lost: due, seconds, status": lost}
+    print(json.dumps(found))
+    assert "wrong" not in found
+    assert {status for *_, status in lost} <= {503}, found
+    assert len(lost) <= 0.01 * len(outcomes), found
