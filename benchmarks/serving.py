@@ -254,10 +254,17 @@ def _rate(url: str, bodies: Sequence[Any], seconds: float, connections: int = CO
         opened: set[asyncio.Task[Any]] = set()
         is_over = False
 
+        async def connect() -> Any:
+            while True:
+                try:
+                    return await loop.create_connection(lambda: Connection(shared, counts, reopen), address, int(port))
+                except OSError:
+                    counts["not opened"] += 1
+                    await asyncio.sleep(0.1)
+
         def reopen() -> None:
             if not is_over:
-                connection = Connection(shared, counts, reopen)
-                opened.add(loop.create_task(loop.create_connection(lambda: connection, address, int(port))))
+                opened.add(loop.create_task(connect()))
 
         for _ in range(connections):
             reopen()
@@ -266,10 +273,13 @@ def _rate(url: str, bodies: Sequence[Any], seconds: float, connections: int = CO
         await asyncio.sleep(seconds)
         rate = (counts["ok"] - before) / (time.perf_counter() - began)
         is_over = True
-        for transport, _ in await asyncio.gather(*opened):
-            transport.abort()
-        if counts["refused"]:
-            raise SystemExit(f"{url} refused {counts['refused']} of {counts['ok'] + counts['refused']} requests")
+        for one in opened:
+            one.cancel() if not one.done() else one.result()[0].abort()
+        if counts["refused"] or counts["not opened"]:
+            raise SystemExit(
+                f"{url} refused {counts['refused']} of {counts['ok'] + counts['refused']} requests, and "
+                f"{counts['not opened']} connections"
+            )
         return rate
 
     return asyncio.run(keep_busy())

@@ -27,6 +27,14 @@ def servable(name: str) -> tuple[Path, str]:
     return folder, hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest()[:12]
 
 
+def check_version(what: str, served: str, now: str) -> None:
+    """Raises:
+    ValueError: an artifact that is read again is another one by now.
+    """
+    if now != served:
+        raise ValueError(f"{what} was {served} when this replica started and is {now} now: deploy again")
+
+
 def run_name(name: str) -> str:
     """What the model is called: the run's folder."""
     *above, last = name.rstrip("/").split("/")

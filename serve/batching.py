@@ -12,10 +12,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextvars import Context
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from serve.errors import ApiError
-
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+MOST_FAULTS = 16
+"""Computations of one batch that fail: one faulty item of 256 makes nine, a broken model no more than these."""
 
 
 class _Waiting(NamedTuple, Generic[Item, Result]):
@@ -28,11 +29,12 @@ class Batcher(Generic[Item, Result]):
     """Computes items in batches, in the order in which they came.
 
     Args:
-        compute: of a batch, a result an item, in order. An `ApiError` of its concerns all of them; with any other one
-            the batch is computed again in halves, until the item that raises it is alone.
+        compute: of a batch, a result an item, in order. What it raises may be one item's fault: then the batch is
+            computed again in halves, until that item is alone.
         size: of an item; a batch holds at most `budget` in sum, or one item that is larger.
         budget: see `size`.
         slots: batches that are computed at a time.
+        shared: what `compute` raises that concerns all items.
     """
 
     def __init__(
@@ -41,8 +43,9 @@ class Batcher(Generic[Item, Result]):
         size: Callable[[Item], int],
         budget: int,
         slots: int = 1,
+        shared: tuple[type[Exception], ...] = (),
     ) -> None:
-        self._compute, self._size, self._budget, self._free = compute, size, budget, slots
+        self._compute, self._size, self._budget, self._free, self._shared = compute, size, budget, slots, shared
         self._waiting: deque[_Waiting[Item, Result]] = deque()
         self._running: set[asyncio.Task[None]] = set()
 
@@ -78,23 +81,28 @@ class Batcher(Generic[Item, Result]):
         return batch
 
     async def _answer(self, batch: list[_Waiting[Item, Result]]) -> None:
+        """Compute a batch, and where that fails its halves, in which the faulty item is sought."""
+        parts, faults = deque([batch]), 0
         try:
-            results = await self._compute([one.item for one in batch])
-        except ApiError as error:
-            fail(batch, error)
-        except Exception as error:
-            if len(batch) == 1:
-                fail(batch, error)
-                return
-            for half in (batch[: len(batch) // 2], batch[len(batch) // 2 :]):
-                await self._answer(half)
+            while parts:
+                part = [one for one in parts.popleft() if not one.answer.done()]
+                if not part:
+                    continue
+                try:
+                    results = await self._compute([one.item for one in part])
+                except Exception as error:
+                    faults += 1
+                    if len(part) == 1 or faults >= MOST_FAULTS or isinstance(error, self._shared):
+                        fail(part, error)
+                    else:
+                        parts.extendleft((part[len(part) // 2 :], part[: len(part) // 2]))
+                else:
+                    for one, result in zip(part, results, strict=True):
+                        if not one.answer.done():
+                            one.answer.set_result(result)
         except BaseException:
             fail(batch, RuntimeError("the batch was broken off"))
             raise
-        else:
-            for one, result in zip(batch, results, strict=True):
-                if not one.answer.done():
-                    one.answer.set_result(result)
 
 
 def fail(batch: Sequence[_Waiting[Any, Any]], error: Exception) -> None:

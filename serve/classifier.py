@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from serve.artifacts import run_name, servable
+from serve.artifacts import check_version, run_name, servable
 from serve.batching import Batcher
 from serve.judge import Model
 from serve.settings import ClassifierSettings
@@ -106,6 +106,7 @@ class ClassifierService:
         and takes long, and scores should not have to wait."""
         from detox.classifier.model_scorers import load_artifact
 
+        check_version("the classifier", self.model.version, servable(str(self._folder))[1])
         return load_artifact(self._folder)
 
 

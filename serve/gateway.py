@@ -162,8 +162,12 @@ class Gateway:
             message = f"adapter: there is no {request.adapter!r}; there are: {known}"
             raise ApiError("not_found", message, param="adapter")
         if request.stream:
-            events = native.detoxify_by_sentence(request, rewriting)
-            return await self._stream(events, weight(native.listed(request.input)), native.status_and_body)
+            named = native.decision()
+            events = native.detoxify_by_sentence(request, rewriting, named)
+            stream = await self._stream(events, weight(native.listed(request.input)), native.status_and_body)
+            stream.headers[DECISION] = named
+            stream.headers[VERSION] = rewriting.model.served(request.adapter)["version"]
+            return stream
         with self._rewrites.of(weight(native.listed(request.input))):
             return decided(await native.detoxify(request, rewriting))
 
@@ -203,10 +207,13 @@ class Gateway:
         request, rewriting = chat.parsed(body), self._rewriter()
         if request.stream:
             events = chat.complete_by_sentence(request, rewriting)
-            return await self._stream(events, weight([chat.text_of(request)]), moderations.status_and_body)
+            stream = await self._stream(events, weight([chat.text_of(request)]), moderations.status_and_body)
+            stream.headers[VERSION] = rewriting.model.served(chat.adapter_of(request, rewriting))["version"]
+            return stream
         with self._rewrites.of(weight([chat.text_of(request)])):
             answer = await chat.complete(request, rewriting)
-            return JSONResponse(answer, headers={VERSION: rewriting.model.version})
+            served = rewriting.model.served(chat.adapter_of(request, rewriting))
+            return JSONResponse(answer, headers={VERSION: served["version"]})
 
     def _rewriter(self) -> Rewriting:
         if self._rewriting is None:

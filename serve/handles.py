@@ -76,7 +76,9 @@ class HandleJudge:
     def __init__(self, handle: DeploymentHandle, model: Model) -> None:
         self._score, self._explain = handle.score, handle.explain
         self._model = model
-        self._calls: Batcher[list[str], Scored] = Batcher(self._together, weight, TEXTS_A_CALL, CALLS_UNDER_WAY)
+        self._calls: Batcher[list[str], Scored] = Batcher(
+            self._together, weight, TEXTS_A_CALL, CALLS_UNDER_WAY, shared=(ApiError,)
+        )
 
     @property
     def model(self) -> Model:
@@ -106,9 +108,10 @@ class HandleJudge:
 
 
 def load_languages() -> None:
-    """Load lingua's models now: the first detection does, for seconds in which Python does nothing else, and so would
-    stop every request that the replica has."""
-    _by_lingua("ouais", ())
+    """Load lingua's models now: the first detection in a script does, for seconds in which Python does nothing else,
+    and so would stop every request that the replica has."""
+    for text in ("ouais", "да ну", "خوب"):  # other scripts have one language each, and no model
+        _by_lingua(text, ())
 
 
 def _by_lingua(text: str, wanted: tuple[str, ...]) -> tuple[str, bool]:
@@ -130,6 +133,7 @@ class HandleRewriting:
 
     async def rewrite(self, texts: Sequence[str], langs: Sequence[str], adapter: str) -> list[Rewrite]:
         handle = self._handle.options(multiplexed_model_id=adapter) if adapter else self._handle
+        # the replica says what all of it is, whichever rewriter was asked
         model, rewrites = await asked(handle.rewrite, list(texts), list(langs), adapter)
         self._model = RewriterModel(*model)
         return [Rewrite(*row) for row in rewrites]

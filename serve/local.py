@@ -19,21 +19,15 @@ from pathlib import Path
 from pydantic import Field
 
 from detox.runs.config import override
+from serve.haproxy import environment
 from serve.settings import Args, ClassifierSettings
 
-ENVIRONMENT = {
-    "RAY_SERVE_ENABLE_HA_PROXY": "1",  # in place of Ray's proxy in Python
-    "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
-    # what a killed replica leaves unanswered is asked again of another one; nothing that is asked here changes by that,
-    # but for a suggestion, which is then kept twice
-    "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
-    "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "30",  # 5 by default, too short for a busy machine
-    "TOKENIZERS_PARALLELISM": "false",
+OWN_PORTS = {
+    "RAY_SERVE_HAPROXY_STATS_PORT": 8404,
+    "RAY_SERVE_HAPROXY_METRICS_PORT": 9101,
+    "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": 8500,
 }
-
-
-OWN_PORTS = {"RAY_SERVE_HAPROXY_STATS_PORT": 8404, "RAY_SERVE_HAPROXY_METRICS_PORT": 9101}
-"""HAProxy's, which another service on this machine may have."""
+"""Beside the service's own; another service on this machine may have them."""
 
 
 class LocalArgs(Args):
@@ -90,7 +84,7 @@ def start(settings: LocalArgs) -> None:
     """Start Ray and the application; returns when it answers."""
     # Ray's own ports are open to all interfaces: whoever asks there needs a secret that only this service knows
     os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-    for key, value in (ENVIRONMENT | {key: str(free_port(port)) for key, port in OWN_PORTS.items()}).items():
+    for key, value in (environment() | {key: str(free_port(port)) for key, port in OWN_PORTS.items()}).items():
         os.environ.setdefault(key, value)
     import ray
     from ray import serve as ray_serve
@@ -111,6 +105,7 @@ def free_port(wanted: int) -> int:
     """The port, or one that is free in its place."""
     for port in (wanted, 0):
         with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as HAProxy: what has ended is no hindrance
             try:
                 probe.bind(("", port))
             except OSError:

@@ -142,7 +142,8 @@ async def classify(request: ClassifyRequest, judge: Judge, bands: Bands) -> dict
     """`/v1/classify`: the answer, as `ClassifyResponse` describes it."""
     scored = await judge.scores(listed(request.input))
     results = [classified(scores_L, scored.model, bands) for scores_L in scored.values_NL]
-    return {"decision": decision(), "model": _served(scored.model.name, scored.model.version), "results": results}
+    served = {"name": scored.model.name, "version": scored.model.version}
+    return {"decision": decision(), "model": served, "results": results}
 
 
 def classified(scores_L: np.ndarray, model: Model, bands: Bands) -> dict[str, Any]:
@@ -178,13 +179,16 @@ async def detoxify(request: DetoxifyRequest, rewriting: Rewriting) -> dict[str, 
     rewrites = await rewriting.rewrite(texts, languages(request.lang, len(texts)), request.adapter)
     return {
         "decision": decision(),
-        "model": _served(rewriting.model.name, rewriting.model.version),
+        "model": rewriting.model.served(request.adapter),
         "results": [detoxified(text, rewrite) for text, rewrite in zip(texts, rewrites, strict=True)],
     }
 
 
-async def detoxify_by_sentence(request: DetoxifyRequest, rewriting: Rewriting) -> AsyncIterator[bytes]:
+async def detoxify_by_sentence(request: DetoxifyRequest, rewriting: Rewriting, named: str) -> AsyncIterator[bytes]:
     """Server-sent events: `{"decision", "model"}` first, then a sentence each, at last `[DONE]`.
+
+    Args:
+        named: the decision's id.
 
     Raises:
         ApiError: several texts.
@@ -193,7 +197,7 @@ async def detoxify_by_sentence(request: DetoxifyRequest, rewriting: Rewriting) -
     if len(texts) != 1:
         raise ApiError("invalid", f"stream: one text can be streamed, were {len(texts)}", param="stream")
     [lang] = languages(request.lang, 1)
-    yield event({"decision": decision(), "model": _served(rewriting.model.name, rewriting.model.version)})
+    yield event({"decision": named, "model": rewriting.model.served(request.adapter)})
     async for rewrite in rewriting.by_sentence(texts[0], lang, request.adapter):
         yield event(rewrite._asdict())
     yield b"data: [DONE]\n\n"
@@ -219,10 +223,6 @@ def languages(given: str | Sequence[str] | None, count: int) -> list[str]:
 
 def detoxified(text: str, rewrite: Rewrite) -> dict[str, Any]:
     return rewrite._asdict() | {"changed": rewrite.text != text}
-
-
-def _served(name: str, version: str) -> dict[str, str]:
-    return {"name": name, "version": version}
 
 
 def status_and_body(error: ApiError) -> tuple[int, dict[str, Any]]:

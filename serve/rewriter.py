@@ -8,12 +8,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import Context
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ray import serve as ray_serve
 
+from detox.rewriter.remote_request import RemoteError, StoppedError
 from detox.rewriter.rerank import Rewrite
-from serve.artifacts import run_name, servable
+from serve.artifacts import check_version, run_name, servable
 from serve.batching import Batcher
 from serve.rewriting import RewriterModel
 from serve.settings import RewriterServeSettings
@@ -52,14 +54,20 @@ class RewriterService:
             torch.set_num_threads(settings.threads)
         self._settings = settings
         self.main, version = self._load(settings.model)
-        for name in settings.adapters.values():
-            servable(name)  # what cannot be served is known at the start
-        languages, adapters = tuple(self.main.languages), tuple(settings.adapters)
-        self.model = RewriterModel(run_name(settings.model), version, languages, adapters)
+        self._adapters = {name: servable(place) for name, place in settings.adapters.items()}
+        versions = {name: version for name, (_, version) in self._adapters.items()}
+        self.model = RewriterModel(run_name(settings.model), version, tuple(self.main.languages), versions)
 
     def adapter(self, name: str) -> Rewriter:
-        """Loads it."""
-        return self._load(self._settings.adapters[name])[0]
+        """Loads it.
+
+        Raises:
+            ValueError: it is not what it was when this replica started, or its manifest does not hold any more.
+        """
+        folder, version = self._adapters[name]
+        rewriter, now = self._load(str(folder))
+        check_version(f"adapter {name}", version, now)
+        return rewriter
 
     def _load(self, name: str) -> tuple[Rewriter, str]:
         from detox.rewriter.face import Rewriter
@@ -90,8 +98,12 @@ class RewriterReplica:
         self._service = RewriterService(self._settings)
         self._model_thread = ThreadPoolExecutor(1, thread_name_prefix="model")
         self._batches: Batcher[Asked, list[Rewrite]] = Batcher(
-            self._computed, lambda asked: len(asked.texts), self._settings.batch_texts
+            self._computed,
+            lambda asked: len(asked.texts),
+            self._settings.batch_texts,
+            shared=(RemoteError, StoppedError),
         )
+        self._loading: dict[str, asyncio.Task[Rewriter]] = {}
 
     async def facts(self) -> RewriterModel:
         """Of the model, for the gateway."""
@@ -109,7 +121,15 @@ class RewriterReplica:
 
     @ray_serve.multiplexed(max_num_models_per_replica=ADAPTERS_KEPT)
     async def _adapter(self, name: str) -> Rewriter:
-        return await asyncio.to_thread(self._service.adapter, name)
+        """Loaded to the end, whether or not who asked first is still there."""
+        if name not in self._loading:
+            loading = asyncio.to_thread(self._service.adapter, name)
+            self._loading[name] = asyncio.create_task(loading, context=Context())
+        try:
+            return await asyncio.shield(self._loading[name])
+        finally:
+            if self._loading[name].done():
+                del self._loading[name]
 
     async def _computed(self, requests: list[Asked]) -> list[list[Rewrite]]:
         return await asyncio.get_running_loop().run_in_executor(self._model_thread, rewritten, requests)

@@ -16,8 +16,13 @@ class RewriterModel(NamedTuple):
     """Twelve hexadecimal digits of the artifact's manifest."""
     languages: tuple[str, ...]
     """ISO 639-1 codes of what it learned; others are rewritten all the same."""
-    adapters: tuple[str, ...]
-    """Names of further rewriters: `adapter` of a request."""
+    adapters: dict[str, str]
+    """Versions of further rewriters by name: `adapter` of a request."""
+
+    def served(self, adapter: str) -> dict[str, str]:
+        """Name and version of what answers; `adapter` is empty or one of `adapters`."""
+        name, version = (adapter, self.adapters[adapter]) if adapter else (self.name, self.version)
+        return {"name": name, "version": version}
 
 
 class Rewriting(Protocol):

@@ -23,7 +23,10 @@ DROPPED_TOGETHER = 1 / 8
 PREFIX = "decoder_prefix_ids"
 """What a model whose `forward` has it is given beside the last token: all tokens so far (`detox.models.copying`)."""
 
-NAN = "the model's scores are NaN: its weights are broken, or in float16, which is too narrow for T5: use bfloat16"
+NAN = (
+    "the model's scores are NaN or infinite: its weights are broken, or in float16, which is too narrow for T5: use "
+    "bfloat16"
+)
 
 
 class Candidate(NamedTuple):
@@ -137,8 +140,8 @@ def candidate(tokens: list[int], score: float, ended: bool, is_logprob: bool = T
         score: of the tokens, a sum over them.
 
     Raises:
-        ValueError: the score is NaN.
+        ValueError: the score is NaN, or above all numbers.
     """
-    if math.isnan(score):
+    if math.isnan(score) or score == math.inf:
         raise ValueError(NAN)
     return Candidate(tokens[:-1] if ended else tokens, score if is_logprob else None, ended)

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from detox.rewriter.decoder import Batch, Candidate, Decoder, candidate, controlled
+from detox.rewriter.decoder import NAN, Batch, Candidate, Decoder, candidate, controlled
 from detox.rewriter.generation_settings import GenerationSettings
 
 
@@ -29,7 +29,8 @@ class _Hypotheses(NamedTuple):
     """Uniform draws of each step; M is 0 for greedy decoding."""
     prefixes_Rt: Tensor
     score_R: Tensor
-    """Sums over the tokens: of log-probabilities where they are asked for, else of logits. A NaN shows in either."""
+    """Sums over the tokens: of log-probabilities where they are asked for, else of logits. Of scores that are NaN or
+    infinite the greatest is taken, and shows in either."""
 
     def select(self, kept_R: Tensor) -> _Hypotheses:
         return _Hypotheses(*(field[kept_R] for field in self))
@@ -109,6 +110,9 @@ def sample(scores_RV: Tensor, draws_R: Tensor, settings: GenerationSettings) -> 
 
     Temperature, `top_k` and `top_p` act in this order, as in transformers. Likelier tokens come first where one of the
     latter is on, else tokens go by their ids, which spares the sorting.
+
+    Raises:
+        ValueError: scores that are NaN or infinite.
     """
     scores_RV = scores_RV / settings.temperature
     tokens_RV = None
@@ -120,6 +124,8 @@ def sample(scores_RV: Tensor, draws_R: Tensor, settings: GenerationSettings) -> 
     if settings.top_p < 1:
         count_R = (cumulative_RV < settings.top_p).sum(-1) + 1  # the token that reaches top_p is in
     mass_R = cumulative_RV.gather(1, (count_R - 1)[:, None])[:, 0]
+    if mass_R.isnan().any():
+        raise ValueError(NAN)
     index_R = torch.searchsorted(cumulative_RV, (draws_R * mass_R)[:, None], right=True)[:, 0]
     index_R = torch.minimum(index_R, count_R - 1)
     return index_R if tokens_RV is None else tokens_RV.gather(1, index_R[:, None])[:, 0]

@@ -57,7 +57,11 @@ def started_head(ray: Path, folder: Path, **more: str) -> Iterator[dict[str, str
                 break
         time.sleep(0.3)
     try:
-        yield environment | {"RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{dashboard}", "HEAD": f"127.0.0.1:{port}"}
+        yield environment | {
+            "RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{dashboard}",
+            "HEAD": f"127.0.0.1:{port}",
+            "PID": str(process.pid),
+        }
     finally:
         family = [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]
         process.terminate()

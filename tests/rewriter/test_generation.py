@@ -483,12 +483,13 @@ def test_what_would_go_wrong_is_said(model: Any) -> None:
         generate(get_peft_model(build(), config).eval(), [[5, 1]], GREEDY)
 
 
-@pytest.mark.parametrize("settings", [GREEDY, BEAM], ids=["greedy", "beam"])
-def test_nan_is_an_error_and_never_a_text(settings: GenerationSettings) -> None:
+@pytest.mark.parametrize("weight", [torch.nan, torch.inf])
+@pytest.mark.parametrize("settings", [GREEDY, SAMPLE, BEAM], ids=["greedy", "sample", "beam"])
+def test_nan_is_an_error_and_never_a_text(settings: GenerationSettings, weight: float) -> None:
     broken = build()
     with torch.no_grad():
-        broken.lm_head.weight[4] = torch.nan
-    with pytest.raises(ValueError, match="the model's scores are NaN: .*use bfloat16"):
+        broken.lm_head.weight[4] = weight
+    with pytest.raises(ValueError, match="the model's scores are NaN or infinite: .*use bfloat16"):
         generate(broken, [[5, 1]], settings)
 
 

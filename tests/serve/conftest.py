@@ -16,6 +16,7 @@ import httpx
 import psutil
 import pytest
 
+from serve.local import OWN_PORTS
 from tests.rewriter.artifacts import write_rewriter
 from tests.serve.models import write_classifier
 
@@ -32,8 +33,8 @@ def free_port() -> int:
 class Service:
     """A running service and what it serves."""
 
-    def __init__(self, process: subprocess.Popen[str], url: str, classifier: Path) -> None:
-        self.process, self.url, self.classifier = process, url, classifier
+    def __init__(self, process: subprocess.Popen[str], url: str, classifier: Path, own_ports: set[int]) -> None:
+        self.process, self.url, self.classifier, self.own_ports = process, url, classifier, own_ports
         self.feedback = classifier.parent / "feedback"
         self.client = httpx.Client(base_url=url, timeout=60)
 
@@ -50,9 +51,12 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     command += ["--classifier.model", str(classifier), "--classifier.dtype", "float32", "--classifier.threads", "1"]
     command += ["--rewriter.model", str(rewriter), "--rewriter.adapters", "formal", str(formal)]
     command += ["--gateway.feedback", str(place / "feedback")]
+    own_ports = {name: str(free_port()) for name in OWN_PORTS}
     with (place / "log").open("w") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, text=True, env=os.environ | QUICK_END)
-    service = Service(process, f"http://127.0.0.1:{port}", classifier)
+        process = subprocess.Popen(
+            command, stdout=log, stderr=subprocess.STDOUT, text=True, env=os.environ | QUICK_END | own_ports
+        )
+    service = Service(process, f"http://127.0.0.1:{port}", classifier, {int(own) for own in own_ports.values()})
     try:
         wait_until_it_answers(service, place / "log")
         yield service

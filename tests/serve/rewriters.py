@@ -13,7 +13,7 @@ from serve.rewriting import RewriterModel
 class Cutting:
     """Cuts a word out; a text with `boom` is one that the model cannot take."""
 
-    model = RewriterModel("cutter", "ba9876543210", ("en",), ("formal",))
+    model = RewriterModel("cutter", "ba9876543210", ("en",), {"formal": "0123abcd0123"})
 
     async def rewrite(self, texts: Sequence[str], langs: Sequence[str], adapter: str) -> list[Rewrite]:
         if any("boom" in text for text in texts):

@@ -72,7 +72,7 @@ def faults(items: Sequence[int], budget: int = 8, error: Exception | None = None
     compute = Doubling(error=error or ValueError("minus one"))
 
     async def ask() -> list[Any]:
-        batcher: Batcher[int, int] = Batcher(compute, lambda item: 1, budget)
+        batcher: Batcher[int, int] = Batcher(compute, lambda item: 1, budget, shared=(ApiError,))
         return await asyncio.gather(*map(batcher, items), return_exceptions=True)
 
     return asyncio.run(ask()), compute
@@ -83,6 +83,12 @@ def test_a_fault_reaches_the_item_that_raises_it_alone() -> None:
     assert isinstance(found[3], ValueError)
     assert found[:3] + found[4:] == [2, 4, 6, 10, 12]
     assert compute.batches == [[1, 2, 3, -1, 5, 6], [1, 2, 3], [-1, 5, 6], [-1], [5, 6]]
+
+
+def test_a_broken_model_is_given_up() -> None:
+    found, compute = faults([-1] * 256, budget=256)
+    assert all(isinstance(one, ValueError) for one in found)
+    assert len(compute.batches) < 32
 
 
 def test_what_concerns_all_is_not_tried_again() -> None:

@@ -116,7 +116,7 @@ def test_requests_that_wait_together_travel_in_one_call_and_name_the_model_that_
 
 
 def test_a_rewriter_that_was_replaced_is_named() -> None:
-    old, new = (RewriterModel("polite", version, ("en",), ()) for version in ("v1", "v2"))
+    old, new = (RewriterModel("polite", version, ("en",), {}) for version in ("v1", "v2"))
     rewrite = ("civil", "model", 0.9, 0.1, 0.8)
     rewriting = HandleRewriting(Handle(rewrite=Method((new, [rewrite]))), old)  # type: ignore[arg-type]
     [found] = asyncio.run(rewriting.rewrite(["rude"], ["en"], ""))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from detox.governance.manifest import write_manifest
 from detox.rewriter.face import Rewriter
 from detox.rewriter.rerank import Rewrite
 from serve.rewriter import Asked, RewriterReplica, RewriterService, rewritten
@@ -28,7 +29,9 @@ def settings(runs: dict[str, Path], **changes: object) -> RewriterServeSettings:
 
 def test_it_says_what_it_is(runs: dict[str, Path]) -> None:
     model = RewriterService(settings(runs)).model
-    assert (model.name, model.languages, model.adapters) == ("main", ("en",), ("formal", "short"))
+    assert (model.name, model.languages, tuple(model.adapters)) == ("main", ("en",), ("formal", "short"))
+    assert model.served("") == {"name": "main", "version": model.version}
+    assert model.served("short") == {"name": "short", "version": model.adapters["short"]}
 
 
 def test_requests_that_come_together_get_what_each_gets_alone(runs: dict[str, Path]) -> None:
@@ -54,6 +57,15 @@ def test_requests_of_several_rewriters_may_share_a_batch(runs: dict[str, Path]) 
     requests = [Asked(formal, [RUDE], ["en"]), Asked(service.main, [THANKS], ["en"]), Asked(formal, [THANKS], [""])]
     found = rewritten(requests)
     assert [[rewrite.text for rewrite in one] for one in found] == [[CIVIL], [THANKS], [THANKS]]
+
+
+def test_an_adapter_that_was_trained_again_is_not_served_under_its_old_version(tmp_path: Path) -> None:
+    formal = write_rewriter(tmp_path / "formal")
+    main = write_rewriter(tmp_path / "main")
+    service = RewriterService(RewriterServeSettings(model=str(main), adapters={"formal": str(formal)}))
+    write_manifest(formal / "artifact", {"job": "train_rewriter", "again": True})
+    with pytest.raises(ValueError, match="adapter formal was .* when this replica started and is .* now"):
+        service.adapter("formal")
 
 
 def test_an_adapter_that_may_not_be_served_is_known_at_the_start(runs: dict[str, Path], tmp_path: Path) -> None:

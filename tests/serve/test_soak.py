@@ -23,9 +23,10 @@ from detox.classifier.scorer import load_scorer
 from detox.data.synthetic import generate
 from detox.evaluation.open_loop import Outcome, arrivals, figures, load
 from serve.artifacts import servable
-from serve.local import ENVIRONMENT
+from serve.haproxy import environment
+from serve.local import OWN_PORTS
 from tests.rayjobs.test_submit import RAY, started_head
-from tests.serve.conftest import QUICK_END, free_port
+from tests.serve.conftest import free_port, name_of
 from tests.serve.models import LABELS, write_classifier
 
 pytestmark = pytest.mark.serve
@@ -45,7 +46,8 @@ def test_load_while_replicas_die_and_models_are_rolled_over(
 ) -> None:
     models = [write_classifier(tmp_path / name, seed) for seed, name in enumerate(("before", "after"))]
     texts = [text for text in generate(200)["text"].to_pylist() if text.strip()]
-    with started_head(RAY, tmp_path_factory.mktemp("ray"), **ENVIRONMENT, **QUICK_END) as head:
+    ports = {name: str(free_port()) for name in OWN_PORTS}
+    with started_head(RAY, tmp_path_factory.mktemp("ray"), **environment(), **ports) as head:
         port = free_port()
         url = f"http://127.0.0.1:{port}"
         deploy(head, models[0], port, tmp_path)
@@ -63,7 +65,7 @@ def test_load_while_replicas_die_and_models_are_rolled_over(
                     current = 1 - current
                     deploy(head, models[current], port, tmp_path)
                 else:
-                    kill(event)
+                    kill(event, int(head["PID"]))
             outcomes = under_load.result()
         wait_for(url, models[current])
         # HAProxy would outlive Ray
@@ -138,10 +140,10 @@ def judge_of(models: Sequence[Path], texts: Sequence[str]) -> Callable[[int, Any
     return is_right
 
 
-def kill(deployment: str) -> None:
+def kill(deployment: str, head: int) -> None:
     """SIGKILL to the oldest replica of a deployment."""
     name = f"ray::ServeReplica:toxicity:{deployment}"
-    found = [one for one in psutil.process_iter(["cmdline"]) if " ".join(one.info["cmdline"] or []).startswith(name)]
+    found = [one for one in psutil.Process(head).children(recursive=True) if name_of(one).startswith(name)]
     min(found, key=lambda one: one.create_time()).send_signal(signal.SIGKILL)
 
 

