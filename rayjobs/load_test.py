@@ -6,6 +6,7 @@ latencies and their course. A measurement is no work that could go on: each has 
 
     make serve
     python -m rayjobs.load_test default --url http://127.0.0.1:8000 --rate 200 --seconds 60
+    python -m rayjobs.load_test default --expected runs/forum  # and holds each answer against the model's own scores
     python -m rayjobs.load_test default --api perspective --source comments.csv --key-env SERVICE_KEY …
 """
 
@@ -24,6 +25,7 @@ from pydantic import Field
 from detox.runs.config import JobConfig, RunSettings
 
 if TYPE_CHECKING:
+    from detox.evaluation.open_loop import Judge
     from detox.runs.rundir import RunDirectory
 
 JOB = "load_test"
@@ -57,6 +59,11 @@ class LoadTestConfig(JobConfig):
     key_env: str = ""
     """Environment variable that holds the API key; empty: none is sent."""
     timeout_s: float = Field(default=60.0, gt=0)
+    expected: tuple[str, ...] = ()
+    """Runs of `train_classifier`, one or more of which the service serves: each answer is held against the scores that
+    the version it names gives here. `classify` only."""
+    tolerance: float = Field(default=0.01, ge=0)
+    """Of a probability; an engine in int8 or bfloat16 needs more."""
 
 
 def default() -> LoadTestConfig:
@@ -79,6 +86,7 @@ def run(config: LoadTestConfig, recipe: str) -> dict[str, Any]:
     from rayjobs.ray_glue.job import run_once
 
     bodies, headers = bodies_of(config), headers_of(config)
+    judge = judge_of(config)
     check_service(config, bodies[0], headers)
 
     def work(directory: RunDirectory) -> None:
@@ -88,9 +96,10 @@ def run(config: LoadTestConfig, recipe: str) -> dict[str, Any]:
         due_N = arrivals(config.rate, config.seconds, config.run.seed)
         url = config.url.rstrip("/") + PATHS[config.api]
         began = time.monotonic()
-        outcomes = asyncio.run(
-            load(url, bodies, due_N, headers=headers, timeout=config.timeout_s, on_answer=said(len(due_N)))
+        sending = load(
+            url, bodies, due_N, headers=headers, timeout=config.timeout_s, judge=judge, on_answer=said(len(due_N))
         )
+        outcomes = asyncio.run(sending)
         print(f"{len(outcomes):,} requests in {time.monotonic() - began:.0f} s", flush=True)
         write(directory, config, recipe, outcomes)
 
@@ -116,13 +125,49 @@ def bodies_of(config: LoadTestConfig) -> list[Any]:
     """
     if config.api == "perspective" and config.texts_per_request > 1:
         raise ValueError(f"perspective takes one text a request, and texts_per_request is {config.texts_per_request}")
-    texts, size = texts_of(config), config.texts_per_request
-    groups = [texts[at : at + size] for at in range(0, len(texts) - size + 1, size)] or [texts]
+    groups = groups_of(config)
     if config.api == "perspective":
         attributes: dict[str, Any] = {"requestedAttributes": {"TOXICITY": {}}, "doNotStore": True}
         return [{"comment": {"text": text}} | attributes for [text] in groups]
     field = "inputs" if config.api == "predict" else "input"
-    return [{field: group[0] if size == 1 else group} for group in groups]
+    return [{field: group[0] if config.texts_per_request == 1 else group} for group in groups]
+
+
+def groups_of(config: LoadTestConfig) -> list[list[str]]:
+    """The texts of each request."""
+    texts, size = texts_of(config), config.texts_per_request
+    return [texts[at : at + size] for at in range(0, len(texts) - size + 1, size)] or [texts]
+
+
+def judge_of(config: LoadTestConfig) -> Judge | None:
+    """Whether an answer to request i has the scores that it should have; None where nothing is `expected`.
+
+    Raises:
+        ValueError: another API than `classify`, or a run that is not there or may not be served.
+    """
+    if not config.expected:
+        return None
+    if config.api != "classify":
+        raise ValueError(
+            f"expected needs api classify, whose answers name the model's version, and api is {config.api}"
+        )
+    from detox.classifier.scorer import load_scorer
+    from serve.artifacts import servable
+
+    groups = groups_of(config)
+    texts = list(dict.fromkeys(text for group in groups for text in group))
+    row_of = {text: row for row, text in enumerate(texts)}
+    scores_of = {servable(run)[1]: load_scorer(run).score(texts) for run in config.expected}
+
+    def is_right(number: int, answer: Any) -> bool:
+        scores, group = scores_of[answer["model"]["version"]], groups[number % len(groups)]
+        return len(answer["results"]) == len(group) and all(
+            abs(result["probabilities"][label] - scores.column(label)[row_of[text]]) <= config.tolerance
+            for text, result in zip(group, answer["results"], strict=True)
+            for label in scores.labels
+        )
+
+    return is_right
 
 
 def texts_of(config: LoadTestConfig) -> list[str]:

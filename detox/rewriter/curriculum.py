@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import takewhile
 from pathlib import Path
@@ -259,11 +260,31 @@ def plan(rows: Sequence[PairRow], config: TrainRewriterConfig, produced_by: Mapp
 
 
 def stage_rows(rows: Sequence[PairRow], stage: StageSettings, settings: CurriculumSettings) -> np.ndarray:
-    """Positions of the pairs that a stage learns."""
-    if stage.stage in ("full", "copy"):
+    """Positions of the pairs that a stage learns, those of small languages several times where that is wanted."""
+    if stage.stage == "copy":
+        return np.arange(len(rows))
+    chosen_P = _chosen(rows, stage, settings)
+    return balanced(chosen_P, [rows[row].lang for row in chosen_P], settings.language_exponent)
+
+
+def _chosen(rows: Sequence[PairRow], stage: StageSettings, settings: CurriculumSettings) -> np.ndarray:
+    if stage.stage == "full":
         return np.arange(len(rows))
     levels = LEVELS[: LEVELS.index(stage.stage) + 1] if settings.pacing == "cumulative" else (stage.stage,)
     return np.flatnonzero([row.level in levels for row in rows])
+
+
+def balanced(chosen_P: np.ndarray, langs: Sequence[str], exponent: float) -> np.ndarray:
+    """The positions, those of a language with n of them (n / m) ** (exponent - 1) times, m being the most of any
+    language; of what is left of a whole time, evenly spread ones."""
+    langs_P = np.asarray(langs)
+    most = max(Counter(langs).values(), default=0)
+    parts = []
+    for lang in sorted(set(langs)):
+        mine = chosen_P[langs_P == lang]
+        wanted = round(len(mine) * (len(mine) / most) ** (exponent - 1))
+        parts.append(mine[np.arange(wanted) * len(mine) // wanted])
+    return np.sort(np.concatenate(parts)) if parts else chosen_P
 
 
 def stage_sampler(

@@ -74,6 +74,9 @@ class CurriculumSettings(Config):
     the easiest share of the stage's pairs, which grows with the root of the steps (Platanios et al. 2019)."""
     initial_competence: float = Field(default=0.1, gt=0, le=1)
     """The share at the first step, for `competence`."""
+    language_exponent: float = Field(default=1.0, ge=0, le=1)
+    """How often a stage sees a language: as its pairs to this power, the largest language once an epoch and others more
+    often (mT5, Xue et al. 2021, takes 0.3 to sample by). 1: every pair once; 0: every language as often."""
 
     @model_validator(mode="after")
     def _has_stages(self) -> CurriculumSettings:

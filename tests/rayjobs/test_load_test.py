@@ -9,11 +9,15 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from detox.classifier.scorer import load_scorer
 from detox.runs.config import override
-from rayjobs.load_test import PATHS, bodies_of, default, headers_of, run
+from rayjobs.load_test import PATHS, bodies_of, default, headers_of, judge_of, run
+from serve.artifacts import servable
+from tests.serve.models import LABELS, write_classifier
 
 
 class Service(BaseHTTPRequestHandler):
@@ -71,6 +75,33 @@ def test_what_each_api_is_asked(tmp_path: Path) -> None:
     [first, *_] = bodies_of(override(default(), source | {"api": "perspective"}))
     assert first == {"comment": {"text": "one"}, "requestedAttributes": {"TOXICITY": {}}, "doNotStore": True}
     assert len(PATHS) == 5
+
+
+def test_answers_are_held_against_the_scores_of_the_version_they_name(tmp_path: Path) -> None:
+    runs = [write_classifier(tmp_path / name, seed) for seed, name in enumerate(("old", "new"))]
+    (tmp_path / "texts.csv").write_text("text\none\ntwo\nyou idiot\n")
+    config = override(
+        default(),
+        {"source": str(tmp_path / "texts.csv"), "expected": tuple(map(str, runs)), "texts_per_request": 3},
+    )
+    judge = judge_of(config)
+    assert judge is not None
+
+    def answer(version: str, scores_NL: np.ndarray) -> dict[str, Any]:
+        results = [{"probabilities": dict(zip(LABELS, row, strict=True))} for row in scores_NL.tolist()]
+        return {"model": {"version": version}, "results": results}
+
+    old, new = (
+        (servable(str(run))[1], load_scorer(str(run)).score(["one", "two", "you idiot"]).values_NL) for run in runs
+    )
+    assert judge(0, answer(*old))
+    assert judge(7, answer(*new))
+    assert not judge(0, answer(old[0], new[1]))
+    assert not judge(0, answer(old[0], old[1] + 0.02))
+    assert not judge(0, answer(old[0], old[1][:2]))
+    assert judge_of(default()) is None
+    with pytest.raises(ValueError, match="expected needs api classify"):
+        judge_of(override(config, {"api": "predict"}))
 
 
 def test_what_stops_it(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ from detox.data.pairs.prepared import PairRow, PreparedPairs
 from detox.data.pairs.settings import PairSettings
 from detox.data.synthetic_pairs import generate_pairs
 from detox.rewriter.batches import CompetenceSampler, competence
-from detox.rewriter.curriculum import WEIGHTS, Figures, mean_loss, plan
+from detox.rewriter.curriculum import WEIGHTS, Figures, balanced, mean_loss, plan
 from detox.rewriter.loss_settings import LossSettings
 from detox.rewriter.settings import StageSettings, TrainRewriterConfig
 from detox.rewriter.worker import train_one_rank
@@ -250,3 +250,15 @@ def test_a_stage_of_preference_tuning_makes_copies_less_likely(pairs: PreparedPa
     margins = [entry["loss/dpo_margin"] for entry in logs if "loss/dpo_margin" in entry]
     assert abs(margins[0]) < 2
     assert np.mean(margins[-10:]) > np.mean(margins[:4]) + 0.4
+
+
+def test_small_languages_come_more_often() -> None:
+    """16 English pairs, 4 German, 1 Amharic: to the power of a half they are 16, 8 and 4."""
+    langs = ["en"] * 16 + ["de"] * 4 + ["am"]
+    rows_P = np.arange(len(langs))
+    assert balanced(rows_P, langs, 1.0).tolist() == rows_P.tolist()
+    assert balanced(rows_P, langs, 0.5).tolist() == [*range(16), 16, 16, 17, 17, 18, 18, 19, 19, 20, 20, 20, 20]
+    counts = np.bincount(balanced(rows_P, langs, 0.0))
+    assert [counts[:16].sum(), counts[16:20].sum(), counts[20]] == [16, 16, 16]
+    assert np.bincount(balanced(rows_P[16:], langs[16:], 0.75))[16:].sum() == 4 + 1  # round(1 * 4 ** 0.25)
+    assert balanced(rows_P[:0], [], 0.5).tolist() == []

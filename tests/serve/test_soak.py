@@ -2,32 +2,30 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import httpx
-import numpy as np
 import psutil
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from detox.classifier.scorer import load_scorer
-from detox.data.synthetic import generate
-from detox.evaluation.open_loop import Outcome, arrivals, figures, load
+from detox.runs.config import override
+from rayjobs.load_test import default, run
 from serve.artifacts import servable
 from serve.haproxy import environment
 from serve.local import OWN_PORTS
 from tests.rayjobs.test_submit import RAY, started_head
 from tests.serve.conftest import free_port, name_of
-from tests.serve.models import LABELS, write_classifier
+from tests.serve.models import write_classifier
 
 pytestmark = pytest.mark.serve
 SERVE = Path(sys.executable).with_name("serve")
@@ -45,19 +43,25 @@ def test_load_while_replicas_die_and_models_are_rolled_over(
     seconds: int, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     models = [write_classifier(tmp_path / name, seed) for seed, name in enumerate(("before", "after"))]
-    texts = [text for text in generate(200)["text"].to_pylist() if text.strip()]
-    ports = {name: str(free_port()) for name in OWN_PORTS}
+    port, ports = free_port(), {name: str(free_port()) for name in OWN_PORTS}
+    url = f"http://127.0.0.1:{port}"
+    load_test = override(
+        default(),
+        {
+            "url": url,
+            "rate": RATE,
+            "seconds": float(seconds),
+            "expected": tuple(map(str, models)),
+            "tolerance": 1e-4,
+            "run.storage": str(tmp_path / "runs"),
+            "run.name": "night",
+        },
+    )
     with started_head(RAY, tmp_path_factory.mktemp("ray"), **environment(), **ports) as head:
-        port = free_port()
-        url = f"http://127.0.0.1:{port}"
         deploy(head, models[0], port, tmp_path)
         wait_for(url, models[0])
-        due_N = arrivals(RATE, seconds, seed=0)
-        judge = judge_of(models, texts)
         with ThreadPoolExecutor(1) as pool:
-            under_load = pool.submit(
-                lambda: asyncio.run(load(f"{url}/v1/classify", [{"input": text} for text in texts], due_N, judge=judge))
-            )
+            under_load = pool.submit(run, load_test, "default")
             began, current = time.monotonic(), 0
             for at, event in events(seconds):
                 time.sleep(max(0.0, began + at - time.monotonic()))
@@ -66,13 +70,13 @@ def test_load_while_replicas_die_and_models_are_rolled_over(
                     deploy(head, models[current], port, tmp_path)
                 else:
                     kill(event, int(head["PID"]))
-            outcomes = under_load.result()
+            summary = under_load.result()
         wait_for(url, models[current])
         # HAProxy would outlive Ray
         words = [str(SERVE), "shutdown", "--yes", "--address", head["RAY_API_SERVER_ADDRESS"]]
         subprocess.run(words, env=dict(head), check=True, stdout=subprocess.DEVNULL)
         time.sleep(5)
-    check(outcomes)
+    check(summary, pq.read_table(tmp_path / "runs" / "night" / "outcomes.parquet").to_pylist())
 
 
 def events(seconds: int) -> Iterator[tuple[int, str]]:
@@ -125,21 +129,6 @@ def wait_for(url: str, model: Path) -> None:
     raise AssertionError(f"{model} does not answer: {answer}")
 
 
-def judge_of(models: Sequence[Path], texts: Sequence[str]) -> Callable[[int, Any], bool]:
-    """Whether an answer has the scores that the model it names gives offline."""
-    expected = {}
-    for model in models:
-        scored = load_scorer(str(model)).score(texts)
-        expected[servable(str(model))[1]] = np.stack([scored.column(label) for label in LABELS], axis=1)
-
-    def is_right(number: int, answer: Any) -> bool:
-        [result] = answer["results"]
-        found = [result["probabilities"][label] for label in LABELS]
-        return bool(np.allclose(found, expected[answer["model"]["version"]][number % len(texts)], atol=1e-4))
-
-    return is_right
-
-
 def kill(deployment: str, head: int) -> None:
     """SIGKILL to the oldest replica of a deployment."""
     name = f"ray::ServeReplica:toxicity:{deployment}"
@@ -147,11 +136,11 @@ def kill(deployment: str, head: int) -> None:
     min(found, key=lambda one: one.create_time()).send_signal(signal.SIGKILL)
 
 
-def check(outcomes: Sequence[Outcome]) -> None:
+def check(summary: Mapping[str, Any], outcomes: Sequence[Mapping[str, Any]]) -> None:
     """No answer is wrong, and what is not answered is refused in so many words: 503."""
-    lost = [(round(one.due, 2), round(one.seconds, 2), one.status) for one in outcomes if one.status != 200]
-    found: dict[str, Any] = figures(outcomes) | {"lost: due, seconds, status": lost}
+    lost = [(round(one["due"], 2), round(one["seconds"], 2), one["status"]) for one in outcomes if one["status"] != 200]
+    found = {**summary, "lost: due, seconds, status": lost}
     print(json.dumps(found))
-    assert "wrong" not in found
+    assert "wrong" not in summary
     assert {status for *_, status in lost} <= {503}, found
     assert len(lost) <= 0.01 * len(outcomes), found
