@@ -73,44 +73,45 @@ def started_head(ray: Path, folder: Path, **more: str) -> Iterator[dict[str, str
 def submit(
     head: dict[str, str], *words: str, options: tuple[str, ...] = (), python: str = sys.executable, seconds: int = 240
 ) -> subprocess.CompletedProcess[str]:
-    """Submit as README shows; without options the head's own environment has the dependencies, as a container image
-    would.
+    """Submit `rayjobs.…` as README shows; without options the head's own environment has the dependencies, as a
+    container image would.
 
     A head answers before its job agent is up, hence the second tries."""
-    command = [
-        str(RAY),
-        "job",
-        "submit",
-        "--working-dir",
-        ".",
-        *options,
-        "--",
-        python,
-        "-m",
-        "rayjobs.train_classifier",
-    ]
+    command = [str(RAY), "job", "submit", "--working-dir", ".", *options, "--", python, "-m", *words]
     deadline = time.monotonic() + 60
     while True:
-        done = subprocess.run([*command, *words], env=head, cwd=ROOT, capture_output=True, text=True, timeout=seconds)
+        done = subprocess.run(command, env=head, cwd=ROOT, capture_output=True, text=True, timeout=seconds)
         if "No available agent" not in done.stderr or time.monotonic() > deadline:
             return done
         time.sleep(1)
 
 
-def test_a_submitted_job_trains_and_its_log_says_where_the_report_is(head, prepared: Path, tmp_path) -> None:
-    words = ["--run.storage", str(tmp_path), "--run.name", "run", *COMMON, "--optimiser.max-steps", "8"]
-    done = submit(head, "minilm", "--data.source", str(prepared), *words)
+def data_words(comments: Path, storage: Path) -> list[str]:
+    """Preparing data, the quickest of the jobs."""
+    words = ["rayjobs.prepare_data", "files", "--data.source", str(comments), "--data.label-columns", "toxic", "insult"]
+    return [*words, "--run.storage", str(storage), "--run.name", "run"]
+
+
+def test_a_submitted_job_runs_and_its_log_says_where_the_results_are(head, comments: Path, tmp_path) -> None:
+    done = submit(head, *data_words(comments, tmp_path))
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
-    assert f"report:   {tmp_path}/run/report.html" in done.stdout
+    assert f"{tmp_path}/run/report.html" in done.stdout
     assert "succeeded" in done.stdout
     assert (tmp_path / "run" / "COMPLETE").exists()
 
 
+@pytest.mark.slow
+def test_a_submitted_job_trains(head, prepared: Path, tmp_path) -> None:
+    words = ["--run.storage", str(tmp_path), "--run.name", "run", *COMMON, "--optimiser.max-steps", "8"]
+    done = submit(head, "rayjobs.train_classifier", "minilm", "--data.source", str(prepared), *words)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
+    assert f"report:   {tmp_path}/run/report.html" in done.stdout
+    assert (tmp_path / "run" / "COMPLETE").exists()
+
+
 def test_a_command_joins_the_cluster_of_ray_address(head, comments: Path, tmp_path) -> None:
-    """Preparing data, which is the quickest; training joins clusters in `test_cluster.py`."""
-    words = ["files", "--data.source", str(comments), "--data.label-columns", "toxic", "insult"]
     done = subprocess.run(
-        [sys.executable, "-m", "rayjobs.prepare_data", *words, "--run.storage", str(tmp_path), "--run.name", "run"],
+        [sys.executable, "-m", *data_words(comments, tmp_path)],
         env=head | {"RAY_ADDRESS": head["HEAD"]}, cwd=ROOT, capture_output=True, text=True, timeout=240,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
@@ -118,15 +119,17 @@ def test_a_command_joins_the_cluster_of_ray_address(head, comments: Path, tmp_pa
 
 
 def test_a_relative_path_stops_the_job_with_the_remedy(head, prepared: Path) -> None:
-    done = submit(head, "minilm", "--data.source", str(prepared), "--run.storage", "runs")
+    done = submit(head, "rayjobs.train_classifier", "minilm", "--data.source", str(prepared), "--run.storage", "runs")
     assert done.returncode != 0
     assert "run.storage is the relative path 'runs'" in done.stdout
     assert "give an absolute path" in done.stdout
 
 
-def test_without_the_token_nobody_gets_in(head, prepared: Path) -> None:
-    done = submit({k: v for k, v in head.items() if k != "RAY_AUTH_TOKEN"} | {"HOME": "/nonexistent"}, "demo")
+def test_without_the_token_nobody_gets_in(head, comments: Path, tmp_path) -> None:
+    stranger = {key: value for key, value in head.items() if key != "RAY_AUTH_TOKEN"} | {"HOME": "/nonexistent"}
+    done = submit(stranger, *data_words(comments, tmp_path))
     assert done.returncode != 0
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.slow
@@ -149,7 +152,7 @@ def test_the_runtime_env_brings_the_dependencies(prepared: Path, tmp_path, tmp_p
     environment = '{"pip": "constraints.txt", "config": {"setup_timeout_seconds": 1200}}'
     with started_head(binaries / "ray", tmp_path_factory.mktemp("ray")) as head:
         done = submit(
-            head, "minilm", "--data.source", str(prepared), *words,
+            head, "rayjobs.train_classifier", "minilm", "--data.source", str(prepared), *words,
             options=("--runtime-env-json", environment), python="python", seconds=1400,
         )  # fmt: skip
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
