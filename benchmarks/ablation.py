@@ -60,6 +60,7 @@ def main(arguments: list[str] | None = None) -> None:
         waiting = [pool.submit(one_seed, seed, options.storage, options.rows) for seed in options.seeds]
         found = [one for future in waiting for one in future.result()]
     print(table(found))
+    print(f"the report of seed {options.seeds[0]}: {report_command(Path(options.storage), options.seeds[0])}")
     _headline(found)
 
 
@@ -172,6 +173,17 @@ def unseen(folder: Path, rows: int) -> PreparedPairs:
         file.write_text("\n".join(json.dumps(pair) for pair in fresh), encoding="utf-8")
         settings = override(PairSettings(source=(str(file),), judge_share=0.9), {"split.ratios": (0.5, 0.0, 0.5)})
         return prepare_pairs(settings, folder, TEST_SEED)
+
+
+def report_command(storage: Path, seed: int) -> str:
+    """Compares a seed's rewriters on the same texts, with plots, significance and samples; the curriculum is last, and
+    so what the verdict is about."""
+    runs = sorted(storage.glob(f"*-s{seed}"), key=lambda run: (run.name == f"{CURRICULUM}-s{seed}", run.name))
+    names = " ".join(map(str, runs))
+    return (
+        f"python -m rayjobs.evaluate rewriters --rewriters {names} --data.source {storage / 'test-pairs'} "
+        f"--variants greedy full --run.storage {storage} --run.name report"
+    )
 
 
 def table(found: Sequence[Measured]) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -37,4 +39,7 @@ def test_a_small_ablation(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> 
     steps = {line["system"]: line["steps"] for line in lines if "system" in line}
     assert len(steps) == 15
     assert steps["baseline, as many steps"] == steps["cleaned, as many steps"] == steps[CURRICULUM]
+    [command] = [line.partition(": python ")[2] for line in out if line.startswith("the report of seed 1")]
+    subprocess.run([sys.executable, *command.split(), "--dry-run"], check=True, stdout=subprocess.DEVNULL)
+    assert command.index("curriculum-odds-ratio-s1") < command.index("curriculum-s1")
     assert [line["metric"] for line in lines[-2:]] == [f"{f}, curriculum against baseline" for f in ("j_2024", "copy")]
