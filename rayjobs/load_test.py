@@ -129,8 +129,9 @@ def bodies_of(config: LoadTestConfig) -> list[Any]:
     if config.api == "perspective":
         attributes: dict[str, Any] = {"requestedAttributes": {"TOXICITY": {}}, "doNotStore": True}
         return [{"comment": {"text": text}} | attributes for [text] in groups]
-    field = "inputs" if config.api == "predict" else "input"
-    return [{field: group[0] if config.texts_per_request == 1 else group} for group in groups]
+    if config.api == "predict":  # a list of two texts would be a pair
+        return [{"inputs": [[text] for text in group]} for group in groups]
+    return [{"input": group[0] if config.texts_per_request == 1 else group} for group in groups]
 
 
 def groups_of(config: LoadTestConfig) -> list[list[str]]:

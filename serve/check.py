@@ -16,7 +16,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from ray.serve.schema import ServeDeploySchema
 
-from serve.settings import Args
+from serve.settings import LOCAL, Args
 
 DEPLOYMENTS = ("gateway", "classifier", "rewriter")
 IMPORT_PATH = "serve.app:build"
@@ -64,6 +64,11 @@ def check(path: Path) -> ServeDeploySchema:
             args = Args.model_validate(application.args)
         except ValidationError as error:
             raise ValueError(f"{path}: args of {application.name}: {error}") from None
+        if config.http_options.host not in LOCAL and not args.gateway.keys:
+            raise ValueError(
+                f"{path}: http_options.host {config.http_options.host} lets others in, and without args.gateway.keys "
+                "everybody may do everything: name a file of keys (`python -m serve.keys new`), or listen on 127.0.0.1"
+            )
         made = [name for name in DEPLOYMENTS if name != "rewriter" or args.rewriter.model]
         for deployment in application.deployments:
             if deployment.name not in made:

@@ -68,10 +68,11 @@ class ClassifierService:
             auto = {"auto": "auto", "bfloat16": "bf16", "float32": "fp32"}[settings.dtype]
             precision = resolve_precision(auto)  # type: ignore[arg-type]
             self._scorer = load_artifact(folder, dtype="bfloat16" if precision == "bf16" else "float32")
-            self._engine = self._scorer.engine
+            self._engine, dtype = self._scorer.engine, "bfloat16" if precision == "bf16" else "float32"
         else:
             self._scorer = load_artifact(folder, device="cpu")
             self._engine = agreeing(self._scorer, settings.engine, version, threads)
+            dtype = {"onnx_int8": "int8"}.get(settings.engine, settings.engine)
         facts = json.loads((folder / ARTIFACT).read_text(encoding="utf-8"))
         self.model = Model(
             run_name(settings.model),
@@ -79,6 +80,8 @@ class ClassifierService:
             self._scorer.labels,
             {label: float(value) for label, value in self._scorer.thresholds.items()},
             tuple(facts["cleaning"]["languages"]),
+            dtype,
+            settings.batch_tokens,
         )
 
     def windows(self, texts: Sequence[str]) -> tuple[list[Window], list[int]]:

@@ -44,8 +44,9 @@ class FeedbackStore:
         """
         now = datetime.now(UTC)
         row = {"text": suggestion.text, **suggestion.scores}
-        row |= {"lang": (suggestion.languages or [""])[0], "community": suggestion.community_id, "key": key}
-        line = json.dumps(row | {"at": now.isoformat(timespec="seconds")}, ensure_ascii=False) + "\n"
+        row |= {"lang": (suggestion.languages or [""])[0], "community": suggestion.community_id}
+        row |= {"session": suggestion.session_id, "key": key, "at": now.isoformat(timespec="seconds")}
+        line = json.dumps(row, ensure_ascii=False) + "\n"
         path = self._folder / f"{now:%Y-%m-%d}-{self._own}.jsonl"
         try:
             with self._lock, path.open("a", encoding="utf-8", errors="replace") as file:

@@ -259,7 +259,7 @@ class Gateway:
     async def _info(self, request: Request) -> Response:
         model, rewriting = self._judge.model, self._rewriting
         return JSONResponse(
-            tei.info(model)
+            tei.info(model, self._settings.texts_under_way)
             | {
                 "model": {
                     "name": model.name,
@@ -319,7 +319,8 @@ class AdmittedJudge:
         return scored
 
     async def language(self, text: str, wanted: Sequence[str]) -> tuple[str, bool]:
-        return await self._judge.language(text, wanted)
+        with self.room.of(weight([text])):
+            return await self._judge.language(text, wanted)
 
 
 _answering: ContextVar[str] = ContextVar("answering", default="")
@@ -366,6 +367,5 @@ async def body_of(request: Request, most: int) -> bytes:
 
 def refusal(error: ApiError, words: Words) -> Response:
     status, body = words(error)
-    return Response(
-        json.dumps(body, ensure_ascii=False), status, headers=error.headers(), media_type="application/json"
-    )
+    headers = {**error.headers(), DECISION: native.decision()}
+    return Response(json.dumps(body, ensure_ascii=False), status, headers=headers, media_type="application/json")

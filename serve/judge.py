@@ -25,6 +25,10 @@ class Model(NamedTuple):
     """From which a probability is a flag, by label."""
     languages: tuple[str, ...]
     """ISO 639-1 codes of what it was trained on; empty: any."""
+    dtype: str = "float32"
+    """In which it computes; of an engine that chooses for itself its name."""
+    batch_tokens: int = 4096
+    """Tokens of a batch, before padding."""
 
 
 class Scored(NamedTuple):

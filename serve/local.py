@@ -20,7 +20,7 @@ from pydantic import Field
 
 from detox.runs.config import override
 from serve.haproxy import environment
-from serve.settings import Args, ClassifierSettings
+from serve.settings import LOCAL, Args, ClassifierSettings, GatewaySettings
 
 OWN_PORTS = {
     "RAY_SERVE_HAPROXY_STATS_PORT": 8404,
@@ -33,6 +33,7 @@ OWN_PORTS = {
 class LocalArgs(Args):
     """The application, and where it listens."""
 
+    gateway: GatewaySettings = GatewaySettings(feedback="runs/feedback")
     classifier: ClassifierSettings = ClassifierSettings(model="runs/train-classifier-demo-s42")
     host: str = "127.0.0.1"
     """Another address opens the service to others: only with `gateway.keys`, and behind TLS."""
@@ -73,7 +74,7 @@ def check(settings: LocalArgs) -> None:
     for name in (settings.rewriter.model, *settings.rewriter.adapters.values()):
         if name:
             servable(name)
-    if settings.host not in ("127.0.0.1", "localhost", "::1") and not settings.gateway.keys:
+    if settings.host not in LOCAL and not settings.gateway.keys:
         raise ValueError(
             f"host {settings.host} lets others in, and without gateway.keys everybody may do everything: make keys "
             "with `python -m serve.keys new`, or listen on 127.0.0.1"

@@ -130,20 +130,19 @@ def _plain(given: str | Sequence[str] | Sequence[TextPart | ImagePart]) -> list[
 def result(scores_L: np.ndarray, model: Model) -> dict[str, Any]:
     """What is said of one text: a category is flagged where a label behind it reaches its threshold."""
     own = dict(zip(model.labels, scores_L.tolist(), strict=True))
-    kinds = kinds_of(model.labels)
+    backed = backing(model.labels)
     values: dict[str, float] = {}
     hits: dict[str, bool] = {}
-    for category, label_sets in backing(model.labels).items():
+    for category, label_sets in backed.items():
         values[category] = _over(label_sets, own)
         hits[category] = bool(label_sets) and all(
             any(own[label] >= model.thresholds[label] for label in labels) for labels in label_sets
         )
-    flagged = any(own[label] >= model.thresholds[label] for label in kinds.values()) or any(hits.values())
     return {
-        "flagged": flagged,
+        "flagged": any(hits.values()),
         "categories": hits,
         "category_scores": values,
-        "category_applied_input_types": {category: ["text"] for category in CATEGORIES},
+        "category_applied_input_types": {category: ["text"] if sets else [] for category, sets in backed.items()},
         "toxicity_scores": own,
     }
 

@@ -16,7 +16,8 @@ from uuid import uuid4
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from detox.rewriter.rerank import Rewrite
+from detox.data.language import code_of
+from detox.rewriter.rerank import How, Rewrite
 from serve.errors import STATUS, ApiError, first_fault
 from serve.judge import Judge, Model
 from serve.keys import Bands
@@ -80,7 +81,7 @@ class ClassifyResponse(BaseModel):
 
 class Detoxified(BaseModel):
     text: str
-    how: Literal["model", "reranked", "edited", "already neutral"]
+    how: How
     changed: bool
     toxicity_before: float
     toxicity_after: float
@@ -212,13 +213,15 @@ def languages(given: str | Sequence[str] | None, count: int) -> list[str]:
     """A code for each text; empty: to be detected.
 
     Raises:
-        ApiError: not as many as texts.
+        ApiError: not as many as texts, or one that is no code.
     """
-    if given is None or isinstance(given, str):
-        return [given or ""] * count
-    if len(given) != count:
-        raise ApiError("invalid", f"lang: there must be one for each of {count} texts, were {len(given)}", param="lang")
-    return list(given)
+    codes = [given or ""] * count if given is None or isinstance(given, str) else list(given)
+    if len(codes) != count:
+        raise ApiError("invalid", f"lang: there must be one for each of {count} texts, were {len(codes)}", param="lang")
+    try:
+        return [code_of(code) for code in codes]
+    except ValueError as error:
+        raise ApiError("invalid", f"lang: {error}", param="lang") from None
 
 
 def detoxified(text: str, rewrite: Rewrite) -> dict[str, Any]:

@@ -40,7 +40,7 @@ class Suggestion(BaseModel):
     """A score that a person thinks right, as it is stored: a row that `prepare_data` can read."""
 
     text: str
-    scores: dict[str, float] = Field(description="By our own labels.")
+    scores: dict[str, float | None] = Field(description="By our own labels; null: nothing was said.")
     languages: list[str]
     community_id: str
     session_id: str
@@ -109,7 +109,7 @@ async def suggest(body: bytes, judge: Judge) -> tuple[dict[str, Any], Suggestion
     }
     stored = Suggestion(
         text=text,
-        scores=scores,
+        scores={label: scores.get(label) for label in judge.model.labels},
         languages=languages,
         community_id=request.community_id or "",
         session_id=request.session_id or "",

@@ -6,6 +6,7 @@ What becomes of a text depends on that text alone (`detox.rewriter.face`), so re
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import Context
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
 
 ADAPTERS_KEPT = 4
 """Of those that were asked for last, in one replica. Serve sends a request to a replica that has its adapter."""
+
+
+MOST_SECONDS_A_BATCH = 600.0
+"""Longer than any takes."""
 
 
 class Asked(NamedTuple):
@@ -104,6 +109,18 @@ class RewriterReplica:
             shared=(RemoteError, StoppedError),
         )
         self._loading: dict[str, asyncio.Task[Rewriter]] = {}
+        self._began = 0.0
+        """When the batch began that is being computed; 0: none is."""
+
+    async def check_health(self) -> None:
+        """Serve asks every few seconds: a model that hangs is replaced. (Asked itself it would have to wait for its
+        turn, behind long texts.)
+
+        Raises:
+            TimeoutError: it does.
+        """
+        if self._began and time.monotonic() - self._began > MOST_SECONDS_A_BATCH:
+            raise TimeoutError(f"a batch has been computed for more than {MOST_SECONDS_A_BATCH:.0f} seconds")
 
     async def facts(self) -> RewriterModel:
         """Of the model, for the gateway."""
@@ -132,4 +149,8 @@ class RewriterReplica:
                 del self._loading[name]
 
     async def _computed(self, requests: list[Asked]) -> list[list[Rewrite]]:
-        return await asyncio.get_running_loop().run_in_executor(self._model_thread, rewritten, requests)
+        self._began = time.monotonic()
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._model_thread, rewritten, requests)
+        finally:
+            self._began = 0.0

@@ -10,6 +10,9 @@ from detox.rewriter.remote_settings import RemoteSettings
 from detox.runs.config import Config
 from serve.keys import Bands
 
+LOCAL = ("127.0.0.1", "localhost", "::1")
+"""Addresses at which only this machine can ask."""
+
 
 class ClassifierSettings(Config):
     """One replica of the classifier."""

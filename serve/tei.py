@@ -8,6 +8,7 @@ Shapes: N texts, L labels.
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from typing import Any, Literal
 
 import numpy as np
@@ -15,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, RootModel, TypeAdapter, ValidationEr
 
 from serve.errors import STATUS, ApiError, Kind, first_fault
 from serve.judge import Judge, Model
-from serve.limits import check_text
+from serve.limits import MOST_CHARACTERS, check_text
 
 MOST_INPUTS = 32
 """Texts a request, TEI's `max_client_batch_size`."""
@@ -29,7 +30,7 @@ class PredictRequest(BaseModel):
     raw_scores: bool = False
     truncate: bool | None = None
     """Taken and not heeded: a long text is read by windows, to its end."""
-    truncation_direction: Literal["Right", "Left"] = "Right"
+    truncation_direction: Literal["Right", "Left", "right", "left"] = "Right"
 
 
 class Prediction(BaseModel):
@@ -92,8 +93,12 @@ def _labels(scores_L: np.ndarray, model: Model, *, raw: bool) -> list[dict[str, 
     return [{"score": score, "label": label} for score, label in ranked]
 
 
-def info(model: Model) -> dict[str, Any]:
-    """What TEI's `/info` says of a classifier."""
+def info(model: Model, most_concurrent: int) -> dict[str, Any]:
+    """What TEI's `/info` says of a classifier.
+
+    Args:
+        most_concurrent: texts under way at a time.
+    """
     numbered = {str(at): label for at, label in enumerate(model.labels)}
     return {
         "model_id": model.name,
@@ -101,7 +106,14 @@ def info(model: Model) -> dict[str, Any]:
         "model_type": {
             "classifier": {"id2label": numbered, "label2id": {label: int(at) for at, label in numbered.items()}}
         },
+        "model_dtype": model.dtype,
+        "max_concurrent_requests": most_concurrent,
+        "max_input_length": MOST_CHARACTERS,  # of tokens, each of which is a character or more
+        "max_batch_tokens": model.batch_tokens,
         "max_client_batch_size": MOST_INPUTS,
+        "auto_truncate": False,
+        "tokenization_workers": 1,
+        "version": version("toxicity-lab"),
         "scores": "sigmoid of each label: labels do not exclude each other",
     }
 

@@ -19,7 +19,7 @@ import regex
 import torch
 
 from detox.data.cleaning import clean_text
-from detox.data.language import detect
+from detox.data.language import code_of, detect
 from detox.data.settings import CleaningSettings
 from detox.models.loading import LoadedModel
 from detox.rewriter.artifact import TEXT, Helpers, read_facts, rewriter_folder
@@ -38,7 +38,7 @@ CONTROL = regex.compile(r"[^\P{Cc}\s]")
 
 Piece = tuple[str, str]
 """A cleaned piece of a text, and its language."""
-RANKS: tuple[How, ...] = ("edited", "reranked", "model", "already neutral")
+RANKS: tuple[How, ...] = ("unchanged", "edited", "reranked", "model", "already neutral")
 """A text in pieces was made in the first of these ways that any of them was."""
 BLANK = Rewrite("", "already neutral", 0.0, 0.0, 1.0)
 
@@ -111,10 +111,10 @@ class Rewriter:
         Toxicity of a text in pieces is that of its most toxic piece.
 
         Args:
-            lang: ISO 639-1 code of all texts, or of each; None or empty: detected.
+            lang: ISO 639-1 code of all texts, or of each, with a region or without; None or empty: detected.
 
         Raises:
-            ValueError: not as many languages as texts.
+            ValueError: not as many languages as texts, or one that is no code.
             RemoteError: a remote backend failed; its `position` is that of the text.
         """
         given = [_encodable(text) for text in ([texts] if isinstance(texts, str) else texts)]
@@ -228,14 +228,10 @@ def _encodable(text: str) -> str:
 def _listed(lang: str | Sequence[str | None] | None, count: int) -> list[str]:
     """A code for each text; empty: to be detected."""
     if lang is None or isinstance(lang, str):
-        return [_code(lang)] * count
+        return [code_of(lang)] * count
     if len(lang) != count:
         raise ValueError(f"there must be one language for each text, were {len(lang)} for {count}")
-    return [_code(one) for one in lang]
-
-
-def _code(lang: str | None) -> str:
-    return (lang or "").strip().lower()
+    return [code_of(one) for one in lang]
 
 
 def _detected(texts: Sequence[str], langs: Sequence[str]) -> list[str]:

@@ -226,8 +226,8 @@ def _how(systems: Sequence[System]) -> Table:
     kinds = list(dict.fromkeys(kind for system in systems for kind in system.counts))
     rows: list[list[Cell]] = [[system.name, *(system.counts.get(kind, 0) for kind in kinds)] for system in systems]
     note = (
-        "model: its likeliest text; reranked: another of its candidates; edited: the toxic words cut out; already "
-        "neutral: left as it was; copied: the baseline."
+        "model: its likeliest text; reranked: another of its candidates; edited: the toxic words cut out; "
+        "unchanged: toxic, and there was nothing better; already neutral: left as it was; copied: the baseline."
     )
     return Table("Outputs by the way they were made", ["system", *kinds], rows, note)
 

@@ -21,8 +21,8 @@ from detox.evaluation.detoxification import normalised
 from detox.rewriter.generation_settings import RerankSettings
 from detox.rewriter.lexicon import Lexicon, Span, cut, tokens
 
-How = Literal["model", "reranked", "edited", "already neutral"]
-
+How = Literal["model", "reranked", "edited", "unchanged", "already neutral"]
+"""`unchanged`: a toxic text for which there was no better one."""
 
 MOST_TRIED = 100
 """Words of which each is tried to be cut out: a text with a word less is scored for each."""
@@ -141,6 +141,8 @@ class Reranker:
     def _how(self, request: Request, text: str, edit: str, before: float) -> How:
         if before < self._settings.neutral_below:
             return "already neutral"
+        if before > self._settings.copies_above and normalised(text) == normalised(request.source):
+            return "unchanged"
         if request.candidates and text == request.candidates[0]:
             return "model"
         return "edited" if text == edit != request.source and text not in request.candidates else "reranked"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 
 from detox.classifier.corpus_reading import texts_of
+from detox.data.language import code_of
 from detox.rewriter.face import Rewriter
 from detox.rewriter.remote import RemoteError
 from detox.rewriter.remote_settings import RemoteSettings
@@ -23,7 +24,7 @@ class RewriteColumns:
 
     Args:
         text_column: of the corpus.
-        lang_column: with the language of each text, detected where it is null or empty; empty: none.
+        lang_column: with the language of each text, detected where it is null, empty or no code; empty: none.
     """
 
     def __init__(self, rewriter: Rewriter, text_column: str, lang_column: str = "") -> None:
@@ -49,7 +50,8 @@ class RewriteColumns:
         RemoteError: a remote backend failed; its `position` is the row of the corpus.
         """
         texts = texts_of(table, self._text_column)
-        langs = texts_of(table, self._lang_column) if self._lang_column else [None] * len(texts)
+        given = texts_of(table, self._lang_column) if self._lang_column else [None] * len(texts)
+        langs = [_known(lang) for lang in given]
         rows = [at for at, text in enumerate(texts) if text is not None]
         try:
             found = self._rewriter.rewrite([texts[at] or "" for at in rows], [langs[at] for at in rows])
@@ -59,3 +61,11 @@ class RewriteColumns:
         columns = zip(*(made.get(at, (None,) * len(TYPES)) for at in range(len(texts))), strict=True)
         values = [list(column) for column in columns] or [[] for _ in TYPES]
         return {name: pa.array(value, kind) for (name, kind), value in zip(TYPES.items(), values, strict=True)}
+
+
+def _known(lang: str | None) -> str:
+    """The code, or nothing: a corpus is not given up for one cell."""
+    try:
+        return code_of(lang)
+    except ValueError:
+        return ""

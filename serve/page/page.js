@@ -5,6 +5,7 @@ const at = (id) => document.getElementById(id);
 const percent = (value) => `${(100 * value).toFixed(1)} %`;
 const share = (value) => `${(100 * value).toFixed(1)}%`; // for CSS, which allows no space
 let current = 0; // the number of the last check: answers to earlier ones are dropped
+let checked = ""; // its text
 
 function make(tag, content = "", className = "") {
   const node = document.createElement(tag);
@@ -112,6 +113,7 @@ function showRewrite(text, result) {
     model: "by the model",
     reranked: "chosen among candidates",
     edited: "toxic words cut out",
+    unchanged: "nothing better was found",
     "already neutral": "left as it is: neutral already",
   };
   at("rewritten").textContent = result.text;
@@ -132,31 +134,47 @@ async function check(event) {
   const text = at("text").value;
   if (!text.trim()) return at("text").focus();
   const number = ++current;
+  const isLate = () => number !== current;
+  checked = text;
   at("check").disabled = true;
   for (const id of ["scores", "why", "rewrite"]) at(id).hidden = true;
   say("Checking …");
   try {
     const info = await (await fetch("info")).json();
+    if (isLate()) return;
     at("model").textContent = `Model ${info.model.name}, version ${info.model.version}`;
     const [result] = (await ask("v1/classify", { input: text })).results;
+    if (isLate()) return;
     showScores(result, info.model.thresholds);
     const labels = Object.keys(result.probabilities);
     const highest = labels.reduce((best, label) => (result.probabilities[label] > result.probabilities[best] ? label : best));
     at("label").replaceChildren(...labels.map((label) => new Option(label.replaceAll("_", " "), label, false, label === highest)));
+    const failed = [];
     if (info.explains) {
       say("Looking for the words behind it …");
-      await explain(text, highest, number);
-      at("why").hidden = false;
+      try {
+        await explain(text, highest, number);
+        if (isLate()) return;
+        at("why").hidden = false;
+      } catch (error) {
+        failed.push(`Words: ${error.message}`);
+      }
     }
-    if (info.rewriter) {
+    if (info.rewriter && !isLate()) {
       say("Rewriting …");
-      showRewrite(text, (await ask("v1/detoxify", { input: text })).results[0]);
+      try {
+        const [rewrite] = (await ask("v1/detoxify", { input: text })).results;
+        if (isLate()) return;
+        showRewrite(text, rewrite);
+      } catch (error) {
+        failed.push(`Rewrite: ${error.message}`);
+      }
     }
-    say(`Done: ${result.action}.`);
+    if (!isLate()) say([`Done: ${result.action}.`, ...failed].join(" "), failed.length > 0);
   } catch (error) {
-    say(error.message, true);
+    if (!isLate()) say(error.message, true);
   } finally {
-    at("check").disabled = false;
+    if (!isLate()) at("check").disabled = false;
   }
 }
 
@@ -166,7 +184,7 @@ at("text").addEventListener("keydown", (event) => {
 });
 at("label").addEventListener("change", async () => {
   try {
-    await explain(at("text").value, at("label").value, current);
+    await explain(checked, at("label").value, current);
   } catch (error) {
     say(error.message, true);
   }

@@ -102,3 +102,17 @@ def test_only_the_beginning_decides() -> None:
     english = (SENTENCES["en"] + " ") * 4
     assert len(english) >= language.FIRST_CHARS
     assert language.detect([english + SENTENCES["ru"] * 20]) == ["en"]
+
+
+def test_a_code_is_what_a_language_tag_begins_with() -> None:
+    assert [language.code_of(tag) for tag in (None, "", " EN ", "en-US", "pt_BR", "zh-Hans-CN")] == [
+        "",
+        "",
+        "en",
+        "en",
+        "pt",
+        "zh",
+    ]
+    for tag in ("English", "e", "en us", "12", "-en"):
+        with pytest.raises(ValueError, match="is no code of ISO 639"):
+            language.code_of(tag)

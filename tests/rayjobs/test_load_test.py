@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 from collections.abc import Iterator
@@ -17,6 +18,8 @@ from detox.classifier.scorer import load_scorer
 from detox.runs.config import override
 from rayjobs.load_test import PATHS, bodies_of, default, headers_of, judge_of, run
 from serve.artifacts import servable
+from serve.tei import predict
+from tests.serve.judges import WordJudge
 from tests.serve.models import LABELS, write_classifier
 
 
@@ -71,7 +74,8 @@ def test_what_each_api_is_asked(tmp_path: Path) -> None:
     single = bodies_of(override(default(), source))
     assert single == [{"input": text} for text in ("one", "three", "four", "five")]
     pairs = bodies_of(override(default(), source | {"api": "predict", "texts_per_request": 2}))
-    assert pairs == [{"inputs": ["one", "three"]}, {"inputs": ["four", "five"]}]
+    assert pairs == [{"inputs": [["one"], ["three"]]}, {"inputs": [["four"], ["five"]]}]
+    assert len(asyncio.run(predict(json.dumps(pairs[0]).encode(), WordJudge({})))) == 2
     [first, *_] = bodies_of(override(default(), source | {"api": "perspective"}))
     assert first == {"comment": {"text": "one"}, "requestedAttributes": {"TOXICITY": {}}, "doNotStore": True}
     assert len(PATHS) == 5

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import get_args
 
 import psutil
 import pytest
@@ -15,6 +16,7 @@ import pytest
 import detox
 from detox.data.synthetic_pairs import generate_pairs
 from detox.governance.manifest import verify_manifest
+from detox.rewriter.rerank import How
 from detox.rewriter.settings import StageSettings, TrainRewriterConfig
 from detox.runs.config import override, to_json
 from rayjobs import train_rewriter
@@ -96,7 +98,7 @@ def test_pairs_in_artifact_and_report_out(inside: Path) -> None:
 def test_its_artifact_rewrites(inside: Path) -> None:
     (rewrite,) = detox.Rewriter.load(str(inside)).rewrite("You are an idiot, look at the map again.", lang="en")
     assert rewrite.text
-    assert rewrite.how in ("model", "reranked", "edited", "already neutral")
+    assert rewrite.how in get_args(How)
 
 
 def test_bad_pairs_are_kept_with_their_reason(inside: Path) -> None:

@@ -56,6 +56,16 @@ def test_what_serve_would_ignore_is_an_error(tmp_path: Path, place: str, value: 
         check(altered(tmp_path, place, value))
 
 
+def test_an_open_door_needs_keys(tmp_path: Path) -> None:
+    path = altered(tmp_path, "http_options.host", "0.0.0.0")
+    check(path)
+    tree = yaml.safe_load(path.read_text())
+    tree["applications"][0]["args"]["gateway"]["keys"] = ""
+    path.write_text(yaml.safe_dump(tree))
+    with pytest.raises(ValueError, match="0.0.0.0 lets others in, and without args.gateway.keys"):
+        check(path)
+
+
 def test_files_that_are_no_config(tmp_path: Path) -> None:
     repeated = "applications: []\nhttp_options:\n  port: 1\n  port: 2\n"
     for text, said in (("[", "cannot be read"), ("- a", "is no Serve config"), (repeated, "'port' is repeated")):

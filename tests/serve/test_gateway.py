@@ -13,6 +13,8 @@ from typing import Any
 import httpx
 import pytest
 
+from detox.data.reading import read
+from detox.data.settings import DataSettings
 from serve.gateway import Gateway
 from serve.judge import Model
 from serve.keys import Bands, digest
@@ -177,26 +179,70 @@ def test_the_discovery_document_points_here() -> None:
 
 
 def test_suggestions_are_stored_where_prepare_data_can_read_them(tmp_path: Path) -> None:
-    body = {"comment": {"text": "grüß dich"}, "attributeScores": {"TOXICITY": {"summaryScore": {"value": 0}}}}
-    app = gateway(feedback=str(tmp_path / "feedback"))
-    assert asked(app, "/v1alpha1/comments:suggestscore", body).status_code == 200
-    [file] = (tmp_path / "feedback").glob("*.jsonl")
-    row = json.loads(file.read_text(encoding="utf-8"))
-    assert (row["text"], row["toxic"], row["key"]) == ("grüß dich", 0.0, "anybody")
+    """Two replicas, two files, each about another label."""
+    for attribute, value in (("TOXICITY", 0), ("INSULT", 1)):
+        scores = {attribute: {"summaryScore": {"value": value}}}
+        body = {"comment": {"text": f"grüß dich {attribute}"}, "attributeScores": scores, "sessionId": "s"}
+        app = gateway(feedback=str(tmp_path / "feedback"))
+        assert asked(app, "/v1alpha1/comments:suggestscore", body).status_code == 200
+    files = sorted(map(str, (tmp_path / "feedback").glob("*.jsonl")))
+    assert len(files) == 2
+    [batch] = read(DataSettings(source=tuple(files), label_columns=("toxic", "insult")))
+    rows = {row["text"]: (row["toxic"], row["insult"]) for row in batch.rows.to_pylist()}
+    assert rows == {"grüß dich TOXICITY": (0.0, None), "grüß dich INSULT": (None, 1.0)}
+    kept = json.loads(Path(files[0]).read_text(encoding="utf-8"))
+    assert (kept["key"], kept["session"]) == ("anybody", "s")
     assert asked(gateway(), "/v1alpha1/comments:suggestscore", body).status_code == 404
 
 
-def test_a_full_house_answers_in_each_vendors_words() -> None:
-    for path, body, status in (
-        ("/v1/classify", {"input": ["a", "b"]}, 503),
-        ("/predict", {"inputs": [["a"], ["b"]]}, 429),
-        ("/v1/moderations", {"input": ["a", "b"]}, 503),
-    ):
-        app = gateway(texts_under_way=1)
-        with app._judge.room.of(1):
-            found = asked(app, path, body)
-        assert found.status_code == status
-        assert int(found.headers["retry-after"]) >= 1
+ASKED: dict[str, dict[str, Any]] = {
+    "/v1/classify": {"input": ["a", "b"]},
+    "/v1/detoxify": {"input": ["a", "b"]},
+    "/v1/explain": {"input": "a"},
+    "/v1alpha1/comments:analyze": {"comment": {"text": "ab"}, "requestedAttributes": {"TOXICITY": {}}},
+    "/v1/moderations": {"input": ["a", "b"]},
+    "/predict": {"inputs": [["a"], ["b"]]},
+    "/v1/chat/completions": {"messages": [{"role": "user", "content": "a"}]},
+}
+BUSY_WORDS: dict[str, tuple[int, str]] = {
+    "/v1alpha1/comments:analyze": (503, "UNAVAILABLE"),
+    "/v1/moderations": (503, "server_error"),
+    "/v1/chat/completions": (503, "server_error"),
+    "/predict": (429, "overloaded"),
+}
+RATE_WORDS: dict[str, str] = {
+    "/v1alpha1/comments:analyze": "RATE_LIMIT_EXCEEDED",
+    "/v1/moderations": "rate_limit_exceeded",
+    "/v1/chat/completions": "rate_limit_exceeded",
+    "/predict": "overloaded",
+}
+
+
+@pytest.mark.parametrize("path", ASKED)
+def test_a_full_house_answers_in_each_vendors_words(path: str) -> None:
+    app = gateway(texts_under_way=1, rewrites_under_way=1, explanations_under_way=1)
+    with app._judge.room.of(1), app._rewrites.of(1), app._explanations.of(1):
+        found = asked(app, path, ASKED[path])
+    status, word = BUSY_WORDS.get(path, (503, "overloaded"))
+    assert found.status_code == status
+    assert word in found.text
+    assert int(found.headers["retry-after"]) >= 1
+    assert found.headers["x-decision-id"].startswith("dec-")
+    assert asked(app, path, ASKED[path]).status_code == 200
+
+
+@pytest.mark.parametrize("path", ASKED)
+def test_who_asks_too_often_hears_it_in_each_vendors_words(path: str, tmp_path: Path) -> None:
+    keys = tmp_path / "keys.json"
+    scopes = ["classify", "detoxify", "explain"]
+    entry = {"id": "forum", "sha256": digest("secret"), "scopes": scopes, "per_minute": 1}
+    keys.write_text(json.dumps({"keys": [entry]}))
+    app, headers = gateway(keys=str(keys)), {"authorization": "Bearer secret"}
+    assert asked(app, path, ASKED[path], headers=headers).status_code == 200
+    found = asked(app, path, ASKED[path], headers=headers)
+    assert found.status_code == 429
+    assert RATE_WORDS.get(path, "rate_limited") in found.text
+    assert 1 <= int(found.headers["retry-after"]) <= 60
 
 
 # Keys, limits, logs

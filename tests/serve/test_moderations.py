@@ -42,6 +42,14 @@ def test_thresholds_are_the_models_own() -> None:
     assert not found["categories"]["hate/threatening"]
 
 
+def test_flagged_is_that_a_category_is() -> None:
+    """Obscenity alone is in none of them; our own score of it stands beside them."""
+    found = asyncio.run(moderate(b'{"input": "damn page"}', WordJudge({"damn": ("obscene", 0.9)})))["results"][0]
+    assert not found["flagged"]
+    assert not any(found["categories"].values())
+    assert found["toxicity_scores"]["obscene"] == pytest.approx(0.9)
+
+
 def test_hateful_threats_are_both() -> None:
     """The lower of the two scores; flagged only where each reaches its own threshold."""
     found = answered("I hate and kill")["results"][0]
@@ -55,7 +63,10 @@ def test_what_no_label_backs_is_named_and_never_invented() -> None:
         "sexual/minors", "violence/graphic",
     ]  # fmt: skip
     assert set(unjudged(("toxic",))) == CATEGORIES.keys() - {"harassment"}
-    assert answered("you idiot")["results"][0]["category_scores"]["illicit"] == 0
+    found = answered("you idiot")["results"][0]
+    assert found["category_scores"]["illicit"] == 0
+    assert found["category_applied_input_types"]["illicit"] == []
+    assert found["category_applied_input_types"]["harassment"] == ["text"]
 
 
 def test_typed_parts_are_one_text() -> None:

@@ -11,7 +11,7 @@ import pytest
 from serve.errors import ApiError
 from serve.perspective import analyze, status_and_body, suggest, utf16_spans
 from serve.perspective_messages import discovery_document
-from tests.serve.judges import MODEL, WordJudge
+from tests.serve.judges import LABELS, MODEL, WordJudge
 
 SIX = ("TOXICITY", "SEVERE_TOXICITY", "IDENTITY_ATTACK", "INSULT", "PROFANITY", "THREAT")
 
@@ -197,7 +197,7 @@ def test_a_suggestion_is_stored_under_our_own_labels() -> None:
         communityId="forum",
     )
     assert answer == {"clientToken": "t", "detectedLanguages": ["en"]}
-    assert stored.scores == {"toxic": 0.0, "insult": 1.0}
+    assert stored.scores == dict.fromkeys(LABELS) | {"toxic": 0.0, "insult": 1.0}
     assert (stored.text, stored.languages, stored.community_id) == ("you fine person", ["en"], "forum")
 
 

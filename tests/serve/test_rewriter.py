@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from detox.governance.manifest import write_manifest
 from detox.rewriter.face import Rewriter
 from detox.rewriter.rerank import Rewrite
+from serve import rewriter
 from serve.rewriter import Asked, RewriterReplica, RewriterService, rewritten
 from serve.rewriting import RewriterModel
 from serve.settings import RewriterServeSettings
@@ -48,6 +50,25 @@ def test_requests_that_come_together_get_what_each_gets_alone(runs: dict[str, Pa
     assert (rude, thanks) == (expected[:1], expected[1:2])
     assert expected[0].text == CIVIL
     assert expected[1].how == "already neutral"
+
+
+def test_a_model_that_hangs_is_unwell(runs: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    replica, ends = RewriterReplica(settings(runs).model_dump(mode="json")), threading.Event()
+
+    async def hanging() -> None:
+        await replica.check_health()
+        monkeypatch.setattr(rewriter, "rewritten", lambda requests: ends.wait() and [[] for _ in requests])
+        asked = asyncio.create_task(replica.rewrite([RUDE], ["en"]))
+        await asyncio.sleep(0.05)
+        await replica.check_health()  # it may take its time
+        monkeypatch.setattr(rewriter, "MOST_SECONDS_A_BATCH", 0.01)
+        with pytest.raises(TimeoutError, match="a batch has been computed"):
+            await replica.check_health()
+        ends.set()
+        await asked
+        await replica.check_health()
+
+    asyncio.run(hanging())
 
 
 def test_requests_of_several_rewriters_may_share_a_batch(runs: dict[str, Path]) -> None:

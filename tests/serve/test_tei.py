@@ -13,6 +13,11 @@ from serve.errors import ApiError
 from serve.tei import info, predict, status_and_body
 from tests.serve.judges import LABELS, MODEL, WordJudge
 
+TEI_REQUIRED = {
+    "model_id", "model_dtype", "model_type", "max_concurrent_requests", "max_input_length", "max_batch_tokens",
+    "max_client_batch_size", "auto_truncate", "tokenization_workers", "version",
+}  # fmt: skip
+"""Of `Info` in TEI's docs/openapi.json."""
 JUDGE = WordJudge({"idiot": ("insult", 0.9)})
 
 
@@ -32,6 +37,11 @@ def test_a_batch_is_a_list_of_lists() -> None:
     assert [rows[0]["score"] for rows in found] == pytest.approx([0.9, 0.1])
 
 
+@pytest.mark.parametrize("direction", ["Right", "right", "Left", "left"])
+def test_how_to_truncate_is_taken_and_not_heeded(direction: str) -> None:
+    assert answered("you idiot", truncate=True, truncation_direction=direction) == answered("you idiot")
+
+
 def test_raw_scores_are_log_odds() -> None:
     assert answered("you idiot", raw_scores=True)[0]["score"] == pytest.approx(math.log(9), rel=1e-5)
 
@@ -40,6 +50,7 @@ def test_raw_scores_are_log_odds() -> None:
     ("inputs", "status", "said"),
     [
         (["a", "b"], 422, "one text at a time"),
+        ([["a", "b"]], 422, "one text at a time"),
         ([], 422, "cannot be empty"),
         (3, 422, "inputs"),
         ([["a"]] * 33, 413, "batch size 33 > maximum allowed batch size 32"),
@@ -58,6 +69,8 @@ def test_a_full_queue_is_a_429() -> None:
 
 
 def test_info_says_what_the_scores_are() -> None:
-    found = info(MODEL)
+    found = info(MODEL, 2048)
+    assert found.keys() >= TEI_REQUIRED
+    assert found["max_concurrent_requests"] == 2048
     assert found["model_type"]["classifier"]["label2id"]["insult"] == LABELS.index("insult")
     assert "sigmoid" in found["scores"]

@@ -1,0 +1,63 @@
+"""The application's arguments, as `serve run` and other tools give them; running it is for `test_application.py`."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from ray.serve import Application
+from ray.serve._private.common import ReplicaState
+
+import serve.app
+from serve import replicas
+from serve.app import SETTINGS, build, undotted
+from serve.replicas import ReplicaCount
+from tests.serve.models import write_classifier
+
+
+def test_dotted_arguments_make_a_tree() -> None:
+    assert undotted({"a.b": 1, "a.c.d": 2, "e": {"f": 3}}) == {"a": {"b": 1, "c": {"d": 2}}, "e": {"f": 3}}
+    with pytest.raises(ValueError, match=r"a\.b is set, and what it belongs to is no group"):
+        undotted({"a": 1, "a.b": 2})
+
+
+def test_it_is_built_of_settings_that_hold(tmp_path: Path) -> None:
+    model = str(write_classifier(tmp_path / "forum"))
+    assert isinstance(build({"classifier.model": model}), Application)
+    assert isinstance(build({"classifier": {"model": model}, "rewriter": {"model": model}}), Application)
+    cases: list[tuple[dict[str, Any], str]] = [
+        ({}, "classifier"),
+        ({"classifier.model": ""}, "must name a run of train_classifier"),
+        ({"classifier.model": model, "classifier.modle": "x"}, "modle"),
+        ({"classifier.model": model, "rewriter.adapters": {"a": "b"}}, "rewriter.adapters need rewriter.model"),
+    ]
+    for args, said in cases:
+        with pytest.raises(ValueError, match=said):
+            build(args)
+
+
+def test_the_module_has_an_app_where_its_settings_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(SETTINGS, raising=False)
+    with pytest.raises(AttributeError, match=f"needs {SETTINGS}"):
+        serve.app.app  # noqa: B018
+    with pytest.raises(AttributeError, match="no attribute 'other'"):
+        serve.app.other  # noqa: B018
+    monkeypatch.setenv(SETTINGS, json.dumps({"classifier": {"model": "runs/forum"}}))
+    assert isinstance(serve.app.app, Application)
+
+
+def test_replicas_are_counted_beside_the_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What Serve says comes a moment later, from a thread; until then it is one."""
+    gateway = SimpleNamespace(replica_states={ReplicaState.RUNNING: 3, ReplicaState.STARTING: 2})
+    found = SimpleNamespace(applications={"toxicity": SimpleNamespace(deployments={"gateway": gateway})})
+    monkeypatch.setattr(replicas.ray_serve, "status", lambda: found)
+    count = ReplicaCount("gateway")
+    assert count() in (1, 3)
+    deadline = time.monotonic() + 5
+    while count() != 3:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
