@@ -160,8 +160,9 @@ class Parity(NamedTuple):
     """Largest change of a probability."""
 
 
-LEAST_AUC, MOST_FLIPPED = 0.998, 0.02
-"""Beyond these an engine is not the model that was tested."""
+LEAST_AUC, MOST_FLIPPED, MOST_CHANGED = 0.998, 0.02, 0.25
+"""Beyond these an engine is not the model that was tested. (With a scale a tensor, int8 moves single probabilities by up
+to 0.43; with one a channel, as here, by 0.14.)"""
 
 
 def parity(ours_NL: np.ndarray, torch_NL: np.ndarray, thresholds_L: Sequence[float]) -> Parity:
@@ -179,9 +180,9 @@ def check_parity(name: EngineName, found: Parity) -> None:
     """Raises:
     ValueError: the engine is too far from torch.
     """
-    if found.auc < LEAST_AUC or found.flipped > MOST_FLIPPED:
+    if found.auc < LEAST_AUC or found.flipped > MOST_FLIPPED or not found.largest <= MOST_CHANGED:
         raise ValueError(
             f"the engine {name} is not the model that was tested: ROC-AUC against torch's flags {found.auc:.4f} (at "
             f"least {LEAST_AUC}), flags changed on {found.flipped:.1%} of the texts (at most {MOST_FLIPPED:.0%}), "
-            f"probabilities by up to {found.largest:.2f}: serve it with engine torch"
+            f"probabilities by up to {found.largest:.2f} (at most {MOST_CHANGED}): serve it with engine torch"
         )

@@ -76,18 +76,30 @@ function showWords(text, answer) {
   }
   parts.push(characters.slice(done).join(""));
   at("words").replaceChildren(...parts);
-  const telling = answer.spans
-    .filter((span) => span.weight > 0.2 * largest)
-    .sort((first, second) => second.weight - first.weight)
-    .slice(0, 5)
-    .map((span) => `“${span.text}”`);
-  const heaviest = telling.length ? ` Heaviest for it: ${telling.join(", ")}.` : "";
-  at("legend").textContent = `Red speaks for ${answer.label.replaceAll("_", " ")}, blue against it.${heaviest}`;
+  // what colours say, in words: by keyboard and by ear
+  const heaviest = (sign) =>
+    answer.spans
+      .filter((span) => sign * span.weight > 0.2 * largest)
+      .sort((first, second) => sign * (second.weight - first.weight))
+      .slice(0, 5)
+      .map((span) => `“${span.text}”`)
+      .join(", ");
+  const sentences = [`Red speaks for ${answer.label.replaceAll("_", " ")}, blue against it.`];
+  if (heaviest(1)) sentences.push(`Heaviest for it: ${heaviest(1)}.`);
+  if (heaviest(-1)) sentences.push(`Against it: ${heaviest(-1)}.`);
+  at("legend").textContent = sentences.join(" ");
 }
 
 async function explain(text, label, number) {
   const answer = await ask("v1/explain", { input: text, label });
   if (number === current) showWords(text, answer);
+}
+
+// A word that is struck out or underlined, and said to be.
+function changed(tag, word, said) {
+  const node = make(tag);
+  node.append(make("span", word.trim() ? said : "", "unseen"), word);
+  return node;
 }
 
 // Words of two texts, each kept, taken out or put in: the longest common subsequence.
@@ -102,8 +114,8 @@ function difference(before, after) {
   for (let i = 0, j = 0; i < first.length || j < second.length; ) {
     if (i < first.length && j < second.length && first[i] === second[j]) parts.push(first[i++]), j++;
     else if (j >= second.length || (i < first.length && common[i + 1][j] >= common[i][j + 1]))
-      parts.push(make("del", first[i++]));
-    else parts.push(make("ins", second[j++]));
+      parts.push(changed("del", first[i++], "removed: "));
+    else parts.push(changed("ins", second[j++], "added: "));
   }
   return parts;
 }

@@ -64,6 +64,9 @@ def test_parity_by_hand() -> None:
     check_parity("onnx_int8", Parity(auc=0.9995, flipped=0.01, largest=0.14))
     with pytest.raises(ValueError, match=r"flags changed on 3\.0%"):
         check_parity("onnx_int8", Parity(auc=1.0, flipped=0.03, largest=0.1))
+    for largest in (0.3, float("nan")):
+        with pytest.raises(ValueError, match=r"probabilities by up to (0\.30|nan) \(at most 0\.25\)"):
+            check_parity("onnx_int8", Parity(auc=1.0, flipped=0.0, largest=largest))
 
 
 def test_without_flags_the_order_is_no_question() -> None:

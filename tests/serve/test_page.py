@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 
 from tests.rewriter.artifacts import CIVIL, RUDE
 from tests.serve.conftest import Service
@@ -67,6 +68,7 @@ def test_a_text_is_scored_explained_and_rewritten_by_keyboard_alone(page: Page) 
     assert page.locator("#words mark").count() == len(RUDE.replace(",", " ,").replace("?", " ?").split())
     expect(page.locator("#rewritten")).to_have_text(CIVIL)
     assert "plonker" in page.locator("#difference del").all_inner_texts()[-1]
+    assert "removed: plonker" in (page.locator("#difference").text_content() or "")  # what a screen reader says
 
 
 def test_another_label_is_explained(page: Page) -> None:
@@ -91,6 +93,38 @@ def test_what_goes_wrong_is_said(page: Page) -> None:
     page.get_by_role("button", name="Check").click()
     expect(page.get_by_role("status")).to_have_text("The service answered 503. Try again in 7 s.")
     expect(page.get_by_role("button", name="Check")).to_be_enabled()
+
+
+def test_words_that_cannot_be_explained_leave_the_rewrite(page: Page) -> None:
+    error = {"error": {"message": "Too many explanations.", "type": "overloaded", "param": None}}
+    page.route("**/v1/explain", lambda route: route.fulfill(status=503, body=json.dumps(error)))
+    page.get_by_label("Text", exact=True).fill(RUDE)
+    page.get_by_role("button", name="Check").click()
+    expect(page.get_by_role("status")).to_contain_text("Words: Too many explanations.", timeout=SLOW_MS)
+    expect(page.locator("#rewritten")).to_have_text(CIVIL)
+    expect(page.locator("#why")).to_be_hidden()
+
+
+def test_a_late_answer_to_an_earlier_text_is_dropped(page: Page) -> None:
+    """A second text is checked by Ctrl + Enter while the first one's answer is under way."""
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        if "first" in (route.request.post_data or ""):
+            held.append(route)
+        else:
+            route.continue_()
+
+    page.route("**/v1/classify", hold)
+    for text in ("the first one", RUDE):
+        page.get_by_label("Text", exact=True).fill(text)
+        page.keyboard.press("Control+Enter")
+    expect(page.get_by_role("status")).to_contain_text("Done", timeout=SLOW_MS)
+    for route in held:
+        route.continue_()
+    page.wait_for_timeout(1000)
+    assert page.locator("#words").inner_text() == RUDE
+    expect(page.get_by_role("status")).to_contain_text("Done")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
