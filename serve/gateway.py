@@ -179,11 +179,16 @@ class Gateway:
         if request.label and request.label not in labels:
             known = ", ".join(labels)
             raise ApiError("invalid", f"label: there is no {request.label!r}; choose one of {known}", param="label")
-        with self._explanations.of(1):
-            model, found = await self._explain(request.input, request.label, request.method)
-        shown = {key: found[key] for key in ("label", "method", "probability", "unit", "spans")}
+        texts = native.listed(request.input)
+        with self._explanations.of(len(texts)):
+            found = [await self._explain(text, request.label, request.method) for text in texts]
+        [model, *others] = [model for model, _ in found]
+        if any(other.version != model.version for other in others):
+            raise ApiError("overloaded", "The model is being replaced: ask again.", retry_after=1)
+        fields = ("label", "method", "probability", "unit", "spans")
+        results = [{key: explanation[key] for key in fields} for _, explanation in found]
         served = {"name": model.name, "version": model.version}
-        return decided({"decision": native.decision(), "model": served, **shown})
+        return decided({"decision": native.decision(), "model": served, "results": results})
 
     async def _analyze(self, body: bytes, key: Key) -> Response:
         return JSONResponse(await perspective.analyze(body, self._judge, self._translate))

@@ -26,8 +26,8 @@ from serve.rewriting import Rewriting
 
 MOST_INPUTS = 256
 """Texts a request."""
-MOST_EXPLAINED = 5_000
-"""Characters of a text to be explained, which costs as much as scoring a hundred."""
+MOST_EXPLAINED, MOST_EXPLAINED_INPUTS = 5_000, 8
+"""Characters of a text to be explained, which costs as much as scoring a hundred, and such texts a request."""
 
 Text = Annotated[str, Field(max_length=MOST_CHARACTERS)]
 Texts = Text | Annotated[list[Text], Field(min_length=1, max_length=MOST_INPUTS)]
@@ -53,8 +53,13 @@ class DetoxifyRequest(Request):
     stream: bool = Field(False, description="One text: server-sent events, a sentence each, once it is reranked.")
 
 
+ExplainedText = Annotated[str, Field(max_length=MOST_EXPLAINED)]
+
+
 class ExplainRequest(Request):
-    input: Annotated[str, Field(max_length=MOST_EXPLAINED)] = Field(examples=["you are an idiot"])
+    input: ExplainedText | Annotated[list[ExplainedText], Field(min_length=1, max_length=MOST_EXPLAINED_INPUTS)] = (
+        Field(description="A text, or up to 8 of them.", examples=["you are an idiot"])
+    )
     label: str = Field("", description="Empty: the label with the highest score.")
     method: Literal["integrated_gradients", "shap", "attention"] = "integrated_gradients"
 
@@ -101,14 +106,18 @@ class Span(BaseModel):
     weight: float = Field(description="Above 0: speaks for the label.")
 
 
-class ExplainResponse(BaseModel):
-    decision: str
-    model: Served
+class Explained(BaseModel):
     label: str
     method: str
     probability: float
     unit: str = Field(description="What a weight means.")
     spans: list[Span]
+
+
+class ExplainResponse(BaseModel):
+    decision: str
+    model: Served
+    results: list[Explained]
 
 
 RequestT = TypeVar("RequestT", bound=Request)

@@ -60,17 +60,17 @@ function showScores(result, thresholds) {
   at("scores").hidden = false;
 }
 
-function showWords(text, answer) {
-  const largest = Math.max(...answer.spans.map((span) => Math.abs(span.weight)), 1e-9);
+function showWords(text, found) {
+  const largest = Math.max(...found.spans.map((span) => Math.abs(span.weight)), 1e-9);
   const characters = Array.from(text); // offsets count code points
   const parts = [];
   let done = 0;
-  for (const span of answer.spans) {
+  for (const span of found.spans) {
     parts.push(characters.slice(done, span.begin).join(""));
     const mark = make("mark", span.text);
     const weight = Math.abs(span.weight) / largest;
     mark.style.background = `rgb(var(--${span.weight > 0 ? "for" : "against"}) / ${(0.55 * weight).toFixed(2)})`;
-    mark.title = `${span.weight > 0 ? "speaks for" : "speaks against"} ${answer.label}: ${span.weight.toFixed(2)}`;
+    mark.title = `${span.weight > 0 ? "speaks for" : "speaks against"} ${found.label}: ${span.weight.toFixed(2)}`;
     parts.push(mark);
     done = span.end;
   }
@@ -78,21 +78,21 @@ function showWords(text, answer) {
   at("words").replaceChildren(...parts);
   // what colours say, in words: by keyboard and by ear
   const heaviest = (sign) =>
-    answer.spans
+    found.spans
       .filter((span) => sign * span.weight > 0.2 * largest)
       .sort((first, second) => sign * (second.weight - first.weight))
       .slice(0, 5)
       .map((span) => `“${span.text}”`)
       .join(", ");
-  const sentences = [`Red speaks for ${answer.label.replaceAll("_", " ")}, blue against it.`];
+  const sentences = [`Red speaks for ${found.label.replaceAll("_", " ")}, blue against it.`];
   if (heaviest(1)) sentences.push(`Heaviest for it: ${heaviest(1)}.`);
   if (heaviest(-1)) sentences.push(`Against it: ${heaviest(-1)}.`);
   at("legend").textContent = sentences.join(" ");
 }
 
 async function explain(text, label, number) {
-  const answer = await ask("v1/explain", { input: text, label });
-  if (number === current) showWords(text, answer);
+  const [found] = (await ask("v1/explain", { input: text, label })).results;
+  if (number === current) showWords(text, found);
 }
 
 // A word that is struck out or underlined, and said to be.

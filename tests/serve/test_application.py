@@ -53,7 +53,7 @@ def test_it_rewrites_whole_by_sentence_and_as_a_chat(service: Service) -> None:
 
 
 def test_it_explains_and_says_what_it_is(service: Service) -> None:
-    found = service.post("/v1/explain", {"input": TEXTS[0], "label": "insult"}).json()
+    [found] = service.post("/v1/explain", {"input": TEXTS[0], "label": "insult"}).json()["results"]
     assert [span["text"] for span in found["spans"]] == ["you", "are", "an", "idiot"]
     info = service.client.get("/info").json()
     assert info["model"]["labels"] == list(LABELS)

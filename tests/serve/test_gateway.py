@@ -125,8 +125,11 @@ def test_a_full_house_is_an_ordinary_answer_to_a_stream_too() -> None:
 
 
 def test_explain() -> None:
-    answer = asked(gateway(), "/v1/explain", {"input": "you idiot"}).json()
-    assert answer["spans"][0]["text"] == "idiot"
+    """One text or several; the model that is named is the one that explained."""
+    for given, count in (("you idiot", 1), (["you idiot", "an idiot"], 2)):
+        answer = asked(gateway(), "/v1/explain", {"input": given}).json()
+        assert [result["spans"][0]["text"] for result in answer["results"]] == ["idiot"] * count
+        assert answer["model"]["version"] == "newer"
     assert asked(gateway(), "/v1/explain", {"input": "a", "label": "spam"}).status_code == 400
 
 
@@ -143,6 +146,7 @@ def test_explain() -> None:
         ("/v1/detoxify", {"input": ["a", "b"], "stream": True}, 400, "stream"),
         ("/v1/detoxify", {"input": "a", "adapter": "none"}, 404, "there are: formal"),
         ("/v1/explain", {"input": "a" * 5001}, 413, "input"),
+        ("/v1/explain", {"input": ["a"] * 9}, 413, "input"),
         ("/v1/nothing", {}, 404, "There is no POST"),
     ],
 )
