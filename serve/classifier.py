@@ -21,6 +21,7 @@ import numpy as np
 
 from serve.artifacts import check_version, run_name, servable
 from serve.batching import Batcher
+from serve.faults import without_texts
 from serve.judge import Model
 from serve.settings import ClassifierSettings
 
@@ -182,18 +183,20 @@ class ClassifierReplica:
 
     async def score(self, texts: list[str]) -> tuple[Model, np.ndarray]:
         """The model, and its probabilities of the texts `[N, L]`, of which there is at least one."""
-        is_short = sum(map(len, texts)) <= SHORT
-        windows, owners = (
-            self._service.windows(texts) if is_short else await asyncio.to_thread(self._service.windows, texts)
-        )
-        parts = groups(windows, self._settings.batch_tokens)
-        scores = await asyncio.gather(*(self._batches(part) for part in parts))
+        with without_texts():
+            is_short = sum(map(len, texts)) <= SHORT
+            windows, owners = (
+                self._service.windows(texts) if is_short else await asyncio.to_thread(self._service.windows, texts)
+            )
+            parts = groups(windows, self._settings.batch_tokens)
+            scores = await asyncio.gather(*(self._batches(part) for part in parts))
         return self._service.model, over_texts(np.concatenate(scores), owners, len(texts))
 
     async def explain(self, text: str, label: str, method: str) -> tuple[Model, dict[str, Any]]:
         """The model; see `ClassifierService.explain`."""
         loop = asyncio.get_running_loop()
-        found = await loop.run_in_executor(self._explain_thread, self._service.explain, text, label, method)
+        with without_texts():
+            found = await loop.run_in_executor(self._explain_thread, self._service.explain, text, label, method)
         return self._service.model, found
 
     async def _computed(self, requests: list[list[Window]]) -> list[np.ndarray]:

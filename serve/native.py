@@ -54,12 +54,11 @@ class DetoxifyRequest(Request):
 
 
 ExplainedText = Annotated[str, Field(max_length=MOST_EXPLAINED)]
+ExplainedTexts = ExplainedText | Annotated[list[ExplainedText], Field(min_length=1, max_length=MOST_EXPLAINED_INPUTS)]
 
 
 class ExplainRequest(Request):
-    input: ExplainedText | Annotated[list[ExplainedText], Field(min_length=1, max_length=MOST_EXPLAINED_INPUTS)] = (
-        Field(description="A text, or up to 8 of them.", examples=["you are an idiot"])
-    )
+    input: ExplainedTexts = Field(description="A text, or up to 8 of them.", examples=["you are an idiot"])
     label: str = Field("", description="Empty: the label with the highest score.")
     method: Literal["integrated_gradients", "shap", "attention"] = "integrated_gradients"
 

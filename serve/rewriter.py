@@ -18,6 +18,7 @@ from detox.rewriter.remote_request import RemoteError, StoppedError
 from detox.rewriter.rerank import Rewrite
 from serve.artifacts import check_version, run_name, servable
 from serve.batching import Batcher
+from serve.faults import without_texts
 from serve.rewriting import RewriterModel
 from serve.settings import RewriterServeSettings
 
@@ -133,7 +134,8 @@ class RewriterReplica:
         rewriter = await self._adapter(adapter) if adapter else self._service.main
         most = self._settings.batch_texts
         parts = [Asked(rewriter, texts[at : at + most], langs[at : at + most]) for at in range(0, len(texts), most)]
-        found = await asyncio.gather(*map(self._batches, parts))
+        with without_texts():
+            found = await asyncio.gather(*map(self._batches, parts))
         return self._service.model, [rewrite for part in found for rewrite in part]
 
     @ray_serve.multiplexed(max_num_models_per_replica=ADAPTERS_KEPT)

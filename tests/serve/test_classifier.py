@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import traceback
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from detox.classifier.model_scorers import TransformerScorer
 from detox.classifier.scorer import load_scorer
 from detox.governance.manifest import ManifestError
 from serve.classifier import ClassifierReplica, ClassifierService, groups, over_texts
+from serve.faults import ModelFault
 from serve.settings import ClassifierSettings
 from tests.serve.models import LABELS, TEXTS, write_classifier
 
@@ -94,6 +96,23 @@ def test_a_window_that_is_asked_for_twice_is_computed_once(run: Path, monkeypatc
     assert asked == [2]
     np.testing.assert_array_equal(scores_WL[0], scores_WL[2])
     assert scores_WL.shape == (4, len(LABELS))
+
+
+def test_a_fault_names_no_text(run: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """Ray logs what a replica raises."""
+    replica = ClassifierReplica(settings(run).model_dump(mode="json"))
+
+    def broken(*_: object) -> object:
+        raise ValueError("cannot read 'the secret text'")
+
+    monkeypatch.setattr(replica._service, "forward", broken)
+    monkeypatch.setattr(replica._service, "explain", broken)
+    for asked in (replica.score(["the secret text"]), replica.explain("the secret text", "", "attention")):
+        with pytest.raises(ModelFault, match="^ValueError$") as caught:
+            asyncio.run(asked)
+        assert "secret" not in "".join(traceback.format_exception(caught.value))
+    assert "in broken" in caplog.text  # where it came from
+    assert "the secret" not in caplog.text.replace("raise ValueError(\"cannot read 'the secret text'\")", "")
 
 
 def test_what_may_not_be_served(run: Path, tmp_path: Path) -> None:
