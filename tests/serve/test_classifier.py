@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 import serve.classifier
-from detox.classifier.exported import EngineName
 from detox.classifier.model_scorers import TransformerScorer
 from detox.classifier.scorer import load_scorer
 from detox.governance.manifest import ManifestError
@@ -66,16 +65,16 @@ def test_an_explanation_names_the_words(run: Path) -> None:
     assert found["label"] == "insult"
 
 
-@pytest.mark.parametrize("name", ["onnx_int8", "openvino"])
 def test_another_engine_serves_once_it_agrees_with_torch(
-    run: Path, name: EngineName, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """In bfloat16 at most; in int8 flags of so many scores near their threshold may change."""
     monkeypatch.setattr(serve.classifier, "ENGINES", tmp_path)
-    served = ClassifierService(settings(run, engine=name, threads=1))
+    served = ClassifierService(settings(run, engine="openvino", threads=1))
     windows, owners = served.windows(TEXTS)
     found_NL = over_texts(served.forward(windows), owners, len(TEXTS))
-    np.testing.assert_allclose(found_NL, load_scorer(str(run)).score(TEXTS).values_NL, atol=0.05)
-    assert served.model.dtype == {"onnx_int8": "int8", "openvino": "openvino"}[name]
+    np.testing.assert_allclose(found_NL, load_scorer(str(run)).score(TEXTS).values_NL, atol=0.02)
+    assert served.model.dtype == "openvino"
 
 
 def test_an_engine_that_does_not_agree_never_serves(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
