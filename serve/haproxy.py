@@ -13,6 +13,8 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
+STATUSES = (500, 502, 503, 504)
+"""HAProxy's own answers where a replica gave none; those of replicas pass as they are."""
 LOG_FORMAT = 'log-format "%ci:%cp [%tr] %ft %b/%s %TR/%Tw/%Tc/%Tr/%Ta %ST %B %ts %HM %HPO %HV"'
 """As HAProxy's own, but for the query, which may hold an API key: `?key=…` is Perspective's way."""
 UNAVAILABLE = Path(__file__).parent / "unavailable.http"
@@ -26,7 +28,7 @@ def environment(unavailable: str = str(UNAVAILABLE)) -> dict[str, str]:
         unavailable: where `unavailable.http` is on the node.
     """
     path = unavailable.replace(" ", "\\ ")
-    defaults = ["option http-buffer-request", LOG_FORMAT, *(f"errorfile {status} {path}" for status in (502, 503, 504))]
+    defaults = ["option http-buffer-request", LOG_FORMAT, *(f"errorfile {status} {path}" for status in STATUSES)]
     return {
         "RAY_SERVE_ENABLE_HA_PROXY": "1",  # in place of Ray's proxy in Python
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",

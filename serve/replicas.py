@@ -29,7 +29,8 @@ class ReplicaCount:
             for application in ray_serve.status().applications.values():
                 found = application.deployments.get(self._deployment)
                 if found is not None:
-                    running = [count for state, count in found.replica_states.items() if state.value == "RUNNING"]
+                    # a state is an enumeration's member by Ray's annotation, and a string in fact; it is equal to both
+                    running = [count for state, count in found.replica_states.items() if state == "RUNNING"]
                     self._count = max([1, *running])
         finally:
             self._lock.release()

@@ -50,9 +50,10 @@ def test_the_module_has_an_app_where_its_settings_are(monkeypatch: pytest.Monkey
     assert isinstance(serve.app.app, Application)
 
 
-def test_replicas_are_counted_beside_the_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("running", [ReplicaState.RUNNING, "RUNNING"])
+def test_replicas_are_counted_beside_the_requests(running: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """What Serve says comes a moment later, from a thread; until then it is one."""
-    gateway = SimpleNamespace(replica_states={ReplicaState.RUNNING: 3, ReplicaState.STARTING: 2})
+    gateway = SimpleNamespace(replica_states={running: 3, "STARTING": 2})
     found = SimpleNamespace(applications={"toxicity": SimpleNamespace(deployments={"gateway": gateway})})
     monkeypatch.setattr(replicas.ray_serve, "status", lambda: found)
     count = ReplicaCount("gateway")
