@@ -33,10 +33,8 @@ def environment(unavailable: str = str(UNAVAILABLE)) -> dict[str, str]:
         "RAY_SERVE_ENABLE_HA_PROXY": "1",  # in place of Ray's proxy in Python
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
         "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
-        # the next try is at another replica, but of three two may be gone; one refusal is enough to leave a replica out
-        # until its health check succeeds, a fraction of a second later
+        # the next try is at another replica, but of three two may be gone
         "RAY_SERVE_HAPROXY_RETRIES": "8",
-        "RAY_SERVE_HAPROXY_OBSERVE_ERROR_LIMIT": "1",
         # Ray writes this one into HAProxy's `defaults` as it stands, the last line of them: there is no other way to
         # say more there
         "RAY_SERVE_HAPROXY_BALANCE_ALGORITHM": "\n    ".join(["leastconn", *defaults]),
