@@ -49,8 +49,8 @@ lint: install  ## ruff: lint and format
 type: install  ## mypy over the packages
 	$(BIN)/mypy
 
-bench: install  ## every benchmark, ours beside the peer: make bench [RUNS=3] (docs/results.md has five runs of each)
-	@for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name --runs $(or $(RUNS),3) || exit 1; done
+bench: install  ## every benchmark, ours beside the peer: make bench [RUNS=5]
+	@for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name --runs $(or $(RUNS),5) || exit 1; done
 
 clean:  ## remove the environment and caches; runs/ stays
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build *.egg-info

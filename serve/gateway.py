@@ -162,10 +162,10 @@ class Gateway:
             message = f"adapter: there is no {request.adapter!r}; there are: {known}"
             raise ApiError("not_found", message, param="adapter")
         if request.stream:
-            named = native.decision()
-            events = native.detoxify_by_sentence(request, rewriting, named)
+            decision = native.decision()
+            events = native.detoxify_by_sentence(request, rewriting, decision)
             stream = await self._stream(events, weight(native.listed(request.input)), native.status_and_body)
-            stream.headers[DECISION] = named
+            stream.headers[DECISION] = decision
             stream.headers[VERSION] = rewriting.model.served(request.adapter)["version"]
             return stream
         with self._rewrites.of(weight(native.listed(request.input))):

@@ -110,7 +110,7 @@ class HandleJudge:
 def load_languages() -> None:
     """Load lingua's models now: the first detection in a script does, for seconds in which Python does nothing else,
     and so would stop every request that the replica has."""
-    for text in ("ouais", "да ну", "خوب"):  # other scripts have one language each, and no model
+    for text in ("ouais", "да ну тебя", "Хай живе вільна", "هذا كتاب جيد"):  # scripts of several languages
         _by_lingua(text, ())
 
 

@@ -4,8 +4,8 @@
 
 What a killed replica leaves unanswered is asked again of another one. For that HAProxy must have the whole request
 before it passes any of it on, which it has of requests up to 16 KB; nothing that is asked here changes by being asked
-twice, but for a suggestion, which is then kept twice. Where no replica is left to ask, the answer is 503 with
-Retry-After; Ray would say 500.
+twice, but for a suggestion, which is then kept twice. Where none is left to ask, HAProxy answers 503 with Retry-After,
+not 500; Ray's proxy in Python, to which it turns last, still says 500.
 """
 
 from __future__ import annotations

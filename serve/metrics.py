@@ -52,7 +52,7 @@ class Drift:
 
 
 class Meters:
-    """Counters, histograms and the drift gauge of one gateway replica.
+    """Counters and the drift gauge of one gateway replica.
 
     Args:
         every: seconds between two times that what was collected is handed to Ray, which costs more than an answer does.

@@ -30,7 +30,7 @@ ADAPTERS_KEPT = 4
 
 
 MOST_SECONDS_A_BATCH = 600.0
-"""Longer than any takes."""
+"""A batch that takes longer is taken for one that hangs."""
 
 
 class Asked(NamedTuple):

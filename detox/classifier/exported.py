@@ -161,8 +161,7 @@ class Parity(NamedTuple):
 
 
 LEAST_AUC, MOST_FLIPPED, MOST_CHANGED = 0.998, 0.02, 0.25
-"""Beyond these an engine is not the model that was tested. (With a scale a tensor, int8 moves single probabilities by
-up to 0.43; with one a channel, as here, by 0.14.)"""
+"""Beyond these an engine is not the model that was tested."""
 
 
 def parity(ours_NL: np.ndarray, torch_NL: np.ndarray, thresholds_L: Sequence[float]) -> Parity:

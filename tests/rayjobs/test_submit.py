@@ -1,7 +1,6 @@
 """`ray job submit` against a real head with token authentication: logs, exit status, and the relative-path remedy."""
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -12,17 +11,12 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.ports import free_port, wait_for_port
 from tests.rayjobs.test_train_classifier import COMMON, ROOT, comments, prepared
 
 __all__ = ["comments", "prepared"]
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
 RAY = Path(sys.executable).with_name("ray")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture(scope="module")
@@ -50,12 +44,7 @@ def started_head(ray: Path, folder: Path, **more: str) -> Iterator[dict[str, str
         ],
         env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", dashboard)) == 0:
-                break
-        time.sleep(0.3)
+    wait_for_port(dashboard)
     try:
         yield environment | {
             "RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{dashboard}",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,17 +16,12 @@ import psutil
 import pytest
 
 from serve.local import OWN_PORTS
+from tests.ports import free_port
 from tests.rewriter.artifacts import write_rewriter
 from tests.serve.models import write_classifier
 
 START_S = 120
 QUICK_END = {"RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1"}
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 class Service:

@@ -6,9 +6,11 @@ import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import httpx
+import numpy as np
 import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -66,6 +68,24 @@ def test_it_explains_and_says_what_it_is(service: Service) -> None:
     assert info["model"]["labels"] == list(LABELS)
     assert list(info["rewriter"]["adapters"]) == ["formal"]
     assert "<html" in service.client.get("/").text
+
+
+def test_a_killed_replica_costs_no_answer(service: Service) -> None:
+    """The classifier's process dies; who asks meanwhile gets the right scores from the next one, or an honest 503."""
+    expected_L = load_scorer(str(service.classifier)).score(TEXTS[:1]).values_NL[0]
+    [replica] = [one for one in family(service.process.pid) if "ServeReplica:toxicity:classifier" in name_of(one)]
+    replica.kill()
+    deadline, answers = time.monotonic() + 60, list[int]()
+    while time.monotonic() < deadline and (len(answers) < 20 or answers[-1] != 200):
+        response = service.post("/v1/classify", {"input": TEXTS[0]})
+        answers.append(response.status_code)
+        if response.status_code == 200:
+            probabilities = response.json()["results"][0]["probabilities"]
+            np.testing.assert_allclose([probabilities[label] for label in LABELS], expected_L, atol=1e-4)
+        else:
+            assert response.status_code == 503
+            assert int(response.headers["retry-after"]) >= 1
+    assert answers[-1] == 200
 
 
 def test_what_is_deployed_is_measured_as_the_model_itself(service: Service, tmp_path: Path) -> None:

