@@ -2,9 +2,10 @@
 
 `python -m benchmarks.ablation [--seeds 1 2 3] [--storage DIR] [--processes 2]` trains, for each seed, S2's baseline
 (all pairs uncleaned in a short single stage), the same for as many optimizer steps as the curriculum takes, then with
-cleaning, then with stages (the recipe `demo`), then with another loss in the last stage; decodes the curriculum's model
-in all variants; and judges everything on texts that none of them has seen, by classifiers that none of them was trained
-with. All of a seed begin with the same copying habit, and share through the stage store what they have in common.
+cleaning, then with stages (the recipe `demo`), then with another loss in the last stage, then with another pacing;
+decodes the curriculum's model in all variants, and with each control alone; and judges everything on texts that none of
+them has seen, by classifiers that none of them was trained with. All of a seed begin with the same copying habit, and
+share through the stage store what they have in common.
 
 The last lines give the curriculum's share of copies, greedy, against that of the single stage of as many steps.
 """
@@ -15,30 +16,47 @@ import argparse
 import json
 import math
 import multiprocessing
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from statistics import mean
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from benchmarks.lines import print_line
+from detox.rewriter.generation_settings import DecodingSettings, GenerationSettings, RewritingSettings
 from detox.rewriter.loss_settings import LossSettings
 from detox.rewriter.settings import StageSettings, TrainRewriterConfig
 from detox.runs.config import override
 from rayjobs.train_rewriter import DEMO_HABIT, demo, demo_baseline
 
 if TYPE_CHECKING:
-    from detox.data.pairs.prepared import PreparedPairs
+    from detox.data.pairs.prepared import Case, PreparedPairs
+    from detox.rewriter.comparison import Outputs
+    from detox.rewriter.face import Rewriter
 
 FIGURES = ("copy", "toxic_copy", "j_2024", "sta", "similarity", "chrf", "exact_match")
 SHORT, SAME_STEPS, CURRICULUM = "baseline, short", "baseline, as many steps", "curriculum"
 LOSSES = {
+    "toxic mass": LossSettings(toxic_mass=1.0),
+    "toxic classifier": LossSettings(toxic_classifier=1.0),
+    "consistency": LossSettings(consistency=1.0),
     "unlikelihood": LossSettings(unlikelihood=0.5),
     "contrast": LossSettings(contrast=0.5),
     "odds ratio": LossSettings(odds_ratio=0.2),
     "DPO": LossSettings(cross_entropy=0.5, dpo=1.0),
 }
 """Of the curriculum's last stage."""
+CONTROLS = {
+    "lexicon 5": DecodingSettings(lexicon=5.0),
+    "substitutes 2": DecodingSettings(substitutes=2.0),
+    "copy penalty 5": DecodingSettings(copy_penalty=5.0),
+    "token toxicity 5": DecodingSettings(toxicity=5.0),
+    "rescoring 5": DecodingSettings(rescoring=5.0),
+}
+"""Each alone, on the curriculum's model, greedy."""
+DIVERSE = GenerationSettings(mode="beam", candidates=4, beams=8, groups=4, diversity=2.5, max_new_tokens=80)
+"""In place of the recipe's samples, as many candidates, reranked."""
+COMPETENCE = {"curriculum.pacing": "competence"}
 TEST_SEED, TEST_ROWS = 7, 1600
 """Of the pairs that judge and test."""
 
@@ -99,6 +117,8 @@ def one_seed(seed: int, storage: str, rows: int = 0) -> list[Measured]:
     for name, rewriter in rewriters.items():
         variants = VARIANTS if name == CURRICULUM else VARIANTS[:1]
         systems += judged_systems(rewriter, wanted, judges, lexicon, variants, name)
+    for name, outputs in otherwise_decoded(rewriters[CURRICULUM], wanted):
+        systems.append(judged(name, outputs, wanted, judges, lexicon))
     found = []
     for system in systems:
         name = system.name.removesuffix("/greedy")
@@ -106,6 +126,17 @@ def one_seed(seed: int, storage: str, rows: int = 0) -> list[Measured]:
         found.append(Measured(seed, name, steps.get(name.partition("/")[0], 0), figures))
         print(json.dumps({"benchmark": "ablation", **found[-1]._asdict()}), flush=True)
     return found
+
+
+def otherwise_decoded(rewriter: Rewriter, wanted: Sequence[Case]) -> Iterator[tuple[str, Outputs]]:
+    """What a rewriter makes of the cases under each of `CONTROLS`, and with the candidates of a diverse beam."""
+    from detox.rewriter.comparison import rewritten
+
+    for name, decoding in CONTROLS.items():
+        steered = rewriter.with_settings(RewritingSettings(generation=rewriter.settings.generation, decoding=decoding))
+        yield f"{CURRICULUM}/{name}", rewritten(steered, wanted, "steered")
+    beam = rewriter.with_settings(rewriter.settings.model_copy(update={"generation": DIVERSE}))
+    yield f"{CURRICULUM}/reranked, diverse beam", rewritten(beam, wanted, "reranked")
 
 
 def _train(seed: int, storage: str, rows: int) -> tuple[dict[str, TrainRewriterConfig], dict[str, int]]:
@@ -144,9 +175,12 @@ def _train(seed: int, storage: str, rows: int) -> tuple[dict[str, TrainRewriterC
         epochs = (steps[CURRICULUM] - 0.5) / a_epoch  # the Trainer rounds up to whole steps
         single = StageSettings(stage="full", epochs=epochs, lr=last.lr)
         train(name, base, **{"curriculum.stages": (DEMO_HABIT, single)})
+        if base.data.cleaning.enabled:
+            train(f"{name}, by competence", base, **COMPETENCE, **{"curriculum.stages": (DEMO_HABIT, single)})
     for name, loss in LOSSES.items():
         otherwise = last.model_copy(update={"loss": loss})
         train(f"{CURRICULUM}, {name}", demo(), **{"curriculum.stages": (*earlier, otherwise)})
+    train(f"{CURRICULUM}, cumulative", demo(), **{"curriculum.pacing": "cumulative"})
     return trained, steps
 
 
@@ -182,7 +216,7 @@ def report_command(storage: Path, seed: int) -> str:
     names = " ".join(map(str, runs))
     return (
         f"python -m rayjobs.evaluate rewriters --rewriters {names} --data.source {storage / 'test-pairs'} "
-        f"--variants greedy full --run.storage {storage} --run.name report"
+        f"--run.storage {storage} --run.name report"
     )
 
 

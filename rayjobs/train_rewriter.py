@@ -10,6 +10,8 @@ the input and deleting toxic words (`detox.rewriter.evaluation`).
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +46,15 @@ if TYPE_CHECKING:
 JOB = "train_rewriter"
 
 
+PRETRAINED_REWRITING = RewritingSettings(
+    generation=GenerationSettings(mode="beam", candidates=5, beams=10, groups=5, diversity=2.5),
+    decoding=DecodingSettings(substitutes=2.0, copy_penalty=2.0),
+    rerank=RerankSettings(edits="candidate"),
+)
+"""How the recipes on pretrained models rewrite: five candidates of a diverse beam search of ten, as PAN 2024's winner
+(research: S2 section 3), under the controls of the demo, reranked together with edits of the source."""
+
+
 def mt5_baseline() -> TrainRewriterConfig:
     """S2's baseline: mT5 with LoRA on 3,600 pairs in nine languages, in a single stage, without cleaning.
 
@@ -69,6 +80,7 @@ def mt5_curriculum() -> TrainRewriterConfig:
         model=RewriterModelSettings(
             name="google/mt5-base", prompt="Detoxify {lang}: ", lora=LoraSettings(rank=16, target_modules=("q", "v"))
         ),
+        rewriting=PRETRAINED_REWRITING,
         scaling=ScalingSettings(num_workers=2, use_gpu=True),
     )
 
@@ -217,7 +229,10 @@ RECIPES: dict[str, Callable[[], TrainRewriterConfig]] = {
 }
 
 STAGES = "stages.json"
-"""In the run directory, once all stages are trained: their figures, and where the weights are."""
+"""In the run directory, once all stages are trained: their figures, where the weights of each are, and how many pairs
+the model could not read, by rule."""
+REJECTS = "rejects.jsonl"
+"""Beside it: those pairs."""
 
 
 def run(config: TrainRewriterConfig, recipe: str) -> dict[str, Any]:
@@ -258,15 +273,20 @@ def check_config(config: TrainRewriterConfig) -> None:
     """What can be known to fail before any work.
 
     Raises:
-        ValueError: sources of pairs that are not there, or a training inside this process on remote storage.
+        ValueError: sources of pairs, a model or a judge that are not there, or a training inside this process on remote
+            storage.
     """
     from detox.data.pairs.prepared import FACTS
     from detox.data.pairs.reading import locate_pairs
+    from detox.models.seq2seq import check_seq2seq
+    from detox.rewriter.comparison import check_judges
     from detox.runs.storage import Storage
 
     sources = config.data.source
     if not (len(sources) == 1 and Storage(sources[0]).exists(FACTS)):
         locate_pairs(config.data)
+    check_seq2seq(config.model.name)
+    check_judges(config.evaluation.judges)
     if config.scaling.num_workers == 0 and not Storage(config.run.storage).is_local:
         raise ValueError(
             f"--scaling.num-workers 0 trains inside this process, on local folders, and run.storage is "
@@ -378,7 +398,10 @@ def train_rank(
     for tracker in trackers:
         tracker.close()
     if place.rank == 0:
-        directory.write_json(STAGES, outcome._asdict())
+        lines = [json.dumps(pair._asdict(), ensure_ascii=False) + "\n" for pair in outcome.refused]
+        directory.storage.write_text(REJECTS, "".join(lines))
+        counts = Counter(pair.rule for pair in outcome.refused)
+        directory.write_json(STAGES, outcome._asdict() | {"refused": dict(counts.most_common())})
 
 
 def main() -> None:

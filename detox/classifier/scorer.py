@@ -112,6 +112,20 @@ def load_scorer(name: str, *, device: str = "", dtype: str = "float32") -> Score
     return load_model_scorer(name, device=device, dtype=dtype)
 
 
+def check_scorer(name: str) -> None:
+    """What can be known to fail of a name that `load_scorer` is to take, before any weights are loaded.
+
+    Raises:
+        ValueError: the name leads to no scorer here. What the hub has is not asked.
+    """
+    if name.partition(":")[0] in ("lexicon", "tfidf", "endpoint", "detoxify"):
+        load_scorer(name)
+    elif not name.startswith(("detoxify/", "tiny/")):
+        from detox.models.loading import locate
+
+        locate(name)
+
+
 TOXICITY_LABELS = ("toxicity", "toxic")
 
 

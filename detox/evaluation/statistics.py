@@ -7,7 +7,7 @@ Shapes: N rows, L labels, P positive and Q negative rows, R resamples.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -111,11 +111,35 @@ def paired_bootstrap(
     The p value is twice the smaller share of resamples on either side of no difference, at least 2 / (R + 1).
     """
     drawn_R = _resample(lambda counts_N: first(counts_N) - second(counts_N), rows, resamples, seed)
-    low, high = _percentiles(drawn_R, confidence)
     ones_N = np.ones(rows)
+    return _against_zero(first(ones_N) - second(ones_N), drawn_R, confidence)
+
+
+def mean_of_means(groups: Sequence[np.ndarray], *, resamples: int = 1000, seed: int = 0) -> Comparison:
+    """The mean over groups of the mean of their values, against 0; each group is resampled by itself.
+
+    One group gives the usual bootstrap of a mean; differences of two models on the same rows a paired test.
+
+    Args:
+        groups: of a value a row; each has one at least, none is NaN.
+    """
+    rng = np.random.default_rng(seed)
+    drawn_R = np.mean([_drawn_means(values_N, resamples, rng) for values_N in groups], axis=0)
+    return _against_zero(float(np.mean([values_N.mean() for values_N in groups])), drawn_R)
+
+
+def _drawn_means(values_N: np.ndarray, resamples: int, rng: np.random.Generator) -> np.ndarray:
+    """Means of as many values, drawn with replacement, float64 `[R]`; some million at a time."""
+    rows = len(values_N)
+    block = max(1, 4_000_000 // rows)
+    sizes = [min(block, resamples - begin) for begin in range(0, resamples, block)]
+    return np.concatenate([values_N[rng.integers(rows, size=(size, rows))].mean(axis=1) for size in sizes])
+
+
+def _against_zero(value: float, drawn_R: np.ndarray, confidence: float = 0.95) -> Comparison:
+    low, high = _percentiles(drawn_R, confidence)
     tail = min((drawn_R <= 0).sum(), (drawn_R >= 0).sum())
-    p_value = min(1.0, 2 * (tail + 1) / (len(drawn_R) + 1))
-    return Comparison(first(ones_N) - second(ones_N), low, high, float(p_value))
+    return Comparison(value, low, high, float(min(1.0, 2 * (tail + 1) / (len(drawn_R) + 1))))
 
 
 def _resample(statistic: Statistic, rows: int, resamples: int, seed: int) -> np.ndarray:

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
-from transformers import AutoConfig, AutoModelForSeq2SeqLM, AutoTokenizer, PreTrainedModel
+from transformers import AutoConfig, AutoModelForSeq2SeqLM, AutoTokenizer, PretrainedConfig, PreTrainedModel
 
 from detox.models import tiny
 from detox.models.copying import CopyT5ForConditionalGeneration
@@ -44,16 +44,36 @@ def load_seq2seq(
     with explained(location):
         revision = commit(location) if location.is_hub else location.revision
         config = AutoConfig.from_pretrained(location.source, revision=revision)
-        if not config.is_encoder_decoder:
-            raise ModelUnavailableError(
-                f"{location.name} is a {config.model_type}, and a rewriter is an encoder-decoder: name a T5 or an mT5"
-            )
+        _refuse_others(location.name, config)
         tokenizer = AutoTokenizer.from_pretrained(location.source, revision=revision)
         model = AutoModelForSeq2SeqLM.from_pretrained(
             location.source, revision=revision, config=config, dtype=getattr(torch, dtype)
         )
     give_padding(model, tokenizer)
     return LoadedModel(model.eval(), tokenizer, location.name, revision if location.is_hub else "")
+
+
+def check_seq2seq(name: str) -> None:
+    """What can be known to fail of a name that `load_seq2seq` is to take, without loading or fetching anything.
+
+    Raises:
+        ValueError: there is no such model here, or it is no encoder-decoder. What the hub has is not asked.
+    """
+    if name.startswith("tiny/"):
+        architecture = name.removeprefix("tiny/")
+        tiny.architecture(architecture)
+        _refuse_others(name, AutoConfig.for_model(architecture))
+        return
+    location = locate(name)
+    if not location.is_hub and not (Path(location.source) / "adapter_config.json").is_file():
+        _refuse_others(location.name, AutoConfig.from_pretrained(location.source))
+
+
+def _refuse_others(name: str, config: PretrainedConfig) -> None:
+    if not config.is_encoder_decoder:
+        raise ModelUnavailableError(
+            f"{name} is a {config.model_type}, and a rewriter is an encoder-decoder: name a T5 or an mT5"
+        )
 
 
 def with_lora(

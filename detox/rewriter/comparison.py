@@ -19,12 +19,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from detox.classifier.evaluation import p_value_text
+from detox.classifier.scorer import check_scorer
 from detox.data.pairs.prepared import Case, PairRow
 from detox.evaluation.judges import Judges, named_neutrality, offline_judges
 from detox.evaluation.pan_judges import PAN, pan_judges
 from detox.rewriter.backend import GREEDY
 from detox.rewriter.comparison_settings import VARIANTS
-from detox.rewriter.evaluation import PRIMARY, Judged, judge
+from detox.rewriter.evaluation import ALL, EACH, PRIMARY, Judged, judge
 from detox.rewriter.face import CHUNK, Rewriter
 from detox.rewriter.generation_settings import DecodingSettings, GenerationSettings, RewritingSettings
 from detox.rewriter.lexicon import Lexicon
@@ -157,6 +158,16 @@ def judges_named(name: str, judge_rows: Sequence[PairRow], embed_english: bool =
     return offline if name in ("", OFFLINE) else offline._replace(neutrality=named_neutrality(name))
 
 
+def check_judges(name: str) -> None:
+    """What can be known to fail of a name that `judges_named` is to take, before any work.
+
+    Raises:
+        ValueError: it is neither one of ours nor a classifier that is there.
+    """
+    if name not in ("", OFFLINE, *PAN):
+        check_scorer(name)
+
+
 def primary_of(systems: Sequence[System], primary: str = "") -> System:
     """The system that the verdict is about: the named one, or the last.
 
@@ -172,19 +183,24 @@ def primary_of(systems: Sequence[System], primary: str = "") -> System:
 
 
 def verdict(systems: Sequence[System], primary: str = "") -> str:
-    """Whether a system beats copy and delete in J, and how often it copies."""
+    """Whether a system beats copy and delete in J, over all texts and over the languages, and how often it copies."""
     chosen = primary_of(systems, primary)
-    against = [(system.name, chosen.judged.better_than(system.judged)) for system in systems[:2]]
-    said = [
-        f"{WORDS[found.verdict]} {name} in J ({found.difference:+.3f}, 95 % {found.low:+.3f} to {found.high:+.3f}, "
-        f"{p_value_text(found.p_value)})"
-        for name, found in against
-    ]
     mine = chosen.judged
-    return (
-        f"{chosen.name} {' and '.join(said)}; J {mine.mean(PRIMARY):.3f} on {len(mine.outputs):,} texts. It copies "
-        f"{mine.mean('copy'):.1%} of its inputs."
-    )
+    said = f"{chosen.name} {_against(systems, mine, ALL)}; J {mine.mean(PRIMARY):.3f} on {len(mine.outputs):,} texts."
+    if len(mine.languages) > 1:
+        mean = f"J {mine.mean(PRIMARY, EACH):.3f} as the mean of {len(mine.languages)} languages"
+        said += f" With every language alike it {_against(systems, mine, EACH)}; {mean}."
+    return f"{said} It copies {mine.mean('copy'):.1%} of its inputs."
+
+
+def _against(systems: Sequence[System], mine: Judged, lang: str) -> str:
+    """What becomes of copy and of delete."""
+    said = []
+    for system in systems[:2]:
+        found = mine.better_than(system.judged, lang=lang)
+        margin = f"{found.difference:+.3f}, 95 % {found.low:+.3f} to {found.high:+.3f}, {p_value_text(found.p_value)}"
+        said.append(f"{WORDS[found.verdict]} {system.name} in J ({margin})")
+    return " and ".join(said)
 
 
 def summary_of(
@@ -196,7 +212,8 @@ def summary_of(
     """Flat figures for `summary.json`; what is undefined is null.
 
     `<figure>/<system>` over all texts; `<figure>/<system>/<language>` of J and copies, of the primary system of all
-    figures; `<figure>_low` and `_high` of J and copies, the ends of the 95 % interval; `lift_over_copy/<system>`;
+    figures; `<figure>_macro/<system>` of J, the mean of the languages; each with `_low` and `_high`, the ends of the
+    95 % interval (by language: of the primary system); `lift_over_copy/<system>`;
     `<figure>/stage/<stage>`; and `reference_loss/<rewriter>`.
     """
     chosen = primary_of(systems, primary)
@@ -204,22 +221,24 @@ def summary_of(
     flat["texts"] = len(chosen.judged.outputs)
     copied = systems[0].judged.mean(PRIMARY)
     for name, mine in ((system.name, system.judged) for system in systems):
-        flat |= {f"{figure}/{name}": mine.mean(figure) for figure in mine.rows}
-        flat |= {f"{figure}_macro/{name}": mine.macro(figure) for figure in (PRIMARY, "j_2025")}
+        for figure in mine.rows:
+            flat[f"{figure}/{name}"] = mine.mean(figure)
+            flat[f"{figure}_low/{name}"], flat[f"{figure}_high/{name}"] = mine.interval(figure)
+        for figure in (PRIMARY, "j_2025"):
+            flat[f"{figure}_macro/{name}"] = mine.mean(figure, EACH)
+            flat[f"{figure}_macro_low/{name}"], flat[f"{figure}_macro_high/{name}"] = mine.interval(figure, EACH)
         flat |= {
             f"{figure}/{name}/{lang}": mine.mean(figure, lang)
             for figure in (PRIMARY, "copy")
             for lang in mine.languages
         }
         flat[f"lift_over_copy/{name}"] = mine.mean(PRIMARY) - copied
-        for figure in (PRIMARY, "copy"):
-            flat[f"{figure}_low/{name}"], flat[f"{figure}_high/{name}"] = mine.interval(figure)
     mine = chosen.judged
     for lang in mine.languages:
-        flat |= {f"{figure}/{chosen.name}/{lang}": mine.mean(figure, lang) for figure in mine.rows}
-        for figure in (PRIMARY, "copy"):
-            low, high = mine.interval(figure, lang)
-            flat |= {f"{figure}_low/{chosen.name}/{lang}": low, f"{figure}_high/{chosen.name}/{lang}": high}
+        for figure in mine.rows:
+            place = f"{chosen.name}/{lang}"
+            flat[f"{figure}/{place}"] = mine.mean(figure, lang)
+            flat[f"{figure}_low/{place}"], flat[f"{figure}_high/{place}"] = mine.interval(figure, lang)
     for stage in stages:
         flat |= {f"{key}/stage/{stage['stage']}": value for key, value in stage.items() if key != "stage"}
     flat |= {f"reference_loss/{name}": loss for name, loss in (losses or {}).items()}

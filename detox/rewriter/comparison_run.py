@@ -19,10 +19,11 @@ from detox.classifier.report import run_facts
 from detox.data.pairs.prepared import PARTS, Case, PairRow, PreparedPairs, cases
 from detox.evaluation.pan_judges import PAN
 from detox.governance.manifest import file_digests
-from detox.rewriter.artifact import read_facts, rewriter_folder
+from detox.rewriter.artifact import LEXICON, read_facts, rewriter_folder
 from detox.rewriter.comparison import (
     Outputs,
     baselines,
+    check_judges,
     judged,
     judges_named,
     line_of,
@@ -34,7 +35,7 @@ from detox.rewriter.comparison import (
 from detox.rewriter.comparison_settings import EvaluateRewritersConfig
 from detox.rewriter.face import Rewriter
 from detox.rewriter.lexicon import Lexicon
-from detox.rewriter.overlap import judges_notice, overlap_notice, seen_sources
+from detox.rewriter.overlap import judges_notice, learned_from, overlap_notice
 from detox.rewriter.pieces import in_its_space, pieces
 from detox.rewriter.reference_loss import reference_loss
 from detox.rewriter.remote import RemoteError, RemoteRewriter
@@ -56,9 +57,10 @@ def check_config(config: EvaluateRewritersConfig) -> None:
     """What can be known to fail before any work.
 
     Raises:
-        ValueError: see `named_rewriters`; a test file without pairs beside it to learn from, or a primary system that
-            there will not be.
+        ValueError: see `named_rewriters`; judges that are not there, a test file without pairs beside it to learn from,
+            or a primary system that there will not be.
     """
+    check_judges(config.judges)
     systems = [system_name(name, variant) for name in named_rewriters(config) for variant in config.variants]
     if config.remote.base_url:
         check_remote(config.remote)
@@ -67,7 +69,7 @@ def check_config(config: EvaluateRewritersConfig) -> None:
         raise ValueError(f"there is no system {config.primary!r}: --primary is one of {', '.join(systems)}")
     if config.all_rows_are_test and not config.learn_from.source:
         raise ValueError(
-            "all pairs of --data.source are test, and delete's lexicon and the offline judges learn from other pairs: "
+            "all pairs of --data.source are test, and the offline judges (and an endpoint's delete) learn from others: "
             "name some with --learn-from.source, for example those that the rewriter was trained on"
         )
 
@@ -102,7 +104,8 @@ def compare(config: EvaluateRewritersConfig, recipe: str, run_uri: str, tested_u
 
     Args:
         tested_uri: prepared pairs, whose test part (or all) is tested on.
-        learned_uri: prepared pairs whose judge and train parts teach judges and delete's lexicon.
+        learned_uri: prepared pairs whose judge part teaches the judges, and whose train part delete's lexicon where no
+            rewriter has one.
 
     Raises:
         ValueError: there is nothing to test on, or nothing to learn from.
@@ -120,7 +123,7 @@ def compare(config: EvaluateRewritersConfig, recipe: str, run_uri: str, tested_u
         judges = judges_named(config.judges, judge_rows, config.embed_english)
         lexicon = Lexicon.fit(_columns(judge_rows or train))
         say(run, f"judging {len(wanted):,} texts in {', '.join(sorted({case.lang for case in wanted}))}")
-        systems = baselines(wanted, judges, lexicon, Lexicon.fit(_columns(train)))
+        systems = baselines(wanted, judges, lexicon, deleting_lexicon(config, names, train))
         if config.remote.base_url:
             systems.append(judged(REMOTE, remote_outputs(config, run, wanted), wanted, judges, lexicon))
             say(run, line_of(systems[-1]))
@@ -133,7 +136,10 @@ def compare(config: EvaluateRewritersConfig, recipe: str, run_uri: str, tested_u
         held_out = not config.all_rows_are_test
         notices = list[str]()
         for name, rewriter in names.items():
-            seen = seen_sources(rewriter)
+            known = learned_from(rewriter)
+            seen = known.sources if known else None
+            if known and known.is_synthetic:
+                notices.append(f"{name} learned from synthetic pairs: its figures say nothing about real text.")
             notices.append(overlap_notice(name, rewriter, seen, tested, wanted, held_out=held_out))
             if config.judges not in PAN:
                 notices.append(judges_notice(name, seen, judge_rows))
@@ -157,6 +163,15 @@ def compare(config: EvaluateRewritersConfig, recipe: str, run_uri: str, tested_u
     run.storage.write_text("report.html", page.render())
     flat = summary_of(systems, primary=config.primary, losses=losses) | {"pairs": tested.digest}
     run.write_json("summary.json", flat)
+
+
+def deleting_lexicon(config: EvaluateRewritersConfig, names: dict[str, str], train: Sequence[PairRow]) -> Lexicon:
+    """What delete takes out: what the rewriter of the verdict learned from its training pairs, so that both know the
+    same words; of the pairs at hand where an endpoint is what the verdict is about."""
+    name = config.primary.rpartition("/")[0] or next(reversed(names), "")
+    if config.primary == REMOTE or name not in names:
+        return Lexicon.fit(_columns(train))
+    return Lexicon.load(rewriter_folder(names[name]) / LEXICON)
 
 
 def tested_cases(config: EvaluateRewritersConfig, tested: PreparedPairs) -> list[Case]:

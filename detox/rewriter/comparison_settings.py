@@ -31,7 +31,8 @@ class EvaluateRewritersConfig(JobConfig):
     all_rows_are_test: bool = False
     """The pairs of `data` are a test file: all of them are test, and none is refused by a cleaning rule."""
     learn_from: PairSettings = PairSettings()
-    """Pairs from which the offline judges and delete's lexicon are learned; without a source: those of `data`."""
+    """Pairs from which the offline judges are learned, and delete's lexicon where the verdict is about an endpoint
+    (else it is the rewriter's own); without a source: those of `data`."""
     judges: str = "offline"
     """`offline`; `pan2024` or `pan2025`, the shared tasks' own models; or a classifier of neutrality by any name that
     `detox classify --model` takes."""

@@ -38,7 +38,7 @@ from detox.runs.rundir import COMPLETE
 from detox.runs.stages import StageStore
 from detox.runs.storage import Storage
 
-CODE_VERSION = 2
+CODE_VERSION = 3
 """To be raised with every change that alters what a stage of the same settings leaves."""
 WEIGHTS, FIGURES, MARK = "trainable.safetensors", "figures.json", "stage.json"
 
@@ -251,7 +251,7 @@ def plan(rows: Sequence[PairRow], config: TrainRewriterConfig, produced_by: Mapp
         description = {
             "before": before,
             "stage": stage.model_dump(mode="json"),
-            "pacing": settings.model_dump(mode="json", exclude={"stages"}),
+            "pacing": {} if stage.stage == "copy" else settings.model_dump(mode="json", exclude={"stages"}),
             "number": number,
         }
         stages.append(Stage(number, stage, chosen, description))

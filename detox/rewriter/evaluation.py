@@ -26,10 +26,12 @@ from detox.evaluation.detoxification import (
     pan2025_transfer,
 )
 from detox.evaluation.judges import Judges
-from detox.evaluation.statistics import Comparison, mean_statistic, paired_bootstrap
+from detox.evaluation.statistics import Comparison, mean_of_means
 from detox.rewriter.lexicon import Lexicon, units
 
-ALL = "all"
+ALL, EACH = "all", "mean of languages"
+"""In place of a language: all rows alike, or every language alike."""
+NAN = float("nan")
 PRIMARY = "j_2024"
 
 
@@ -48,22 +50,18 @@ class Judged(NamedTuple):
         return sorted(set(self.langs_N.tolist()))
 
     def mean(self, figure: str, lang: str = ALL) -> float:
-        """Mean over the rows of a language; of `all`, over all rows. NaN where no row has the figure."""
-        values = self._defined(figure, lang)
-        return float(values.mean()) if len(values) else float("nan")
-
-    def macro(self, figure: str) -> float:
-        """Mean over languages, as the shared tasks have it."""
-        return float(np.mean([self.mean(figure, lang) for lang in self.languages]))
+        """Mean over the rows of a language; of `ALL`, over all rows; of `EACH`, over the means of the languages, as the
+        shared tasks have it. NaN where no row has the figure."""
+        groups = self._groups(self.rows[figure], lang)
+        return float(np.mean([values.mean() for values in groups])) if groups else NAN
 
     def interval(self, figure: str, lang: str = ALL, resamples: int = 1000, seed: int = 0) -> tuple[float, float]:
         """95 % bootstrap interval of `mean`; NaN where no row has the figure."""
-        values = self._defined(figure, lang)
-        if not len(values):
-            return float("nan"), float("nan")
-        drawn = np.random.default_rng(seed).integers(len(values), size=(resamples, len(values)))
-        low, high = np.quantile(values[drawn].mean(axis=1), (0.025, 0.975))
-        return float(low), float(high)
+        groups = self._groups(self.rows[figure], lang)
+        if not groups:
+            return NAN, NAN
+        found = mean_of_means(groups, resamples=resamples, seed=seed)
+        return found.low, found.high
 
     def better_than(self, other: Judged, figure: str = PRIMARY, lang: str = ALL) -> Comparison:
         """Paired bootstrap on the same rows: those for which both have the figure.
@@ -71,21 +69,19 @@ class Judged(NamedTuple):
         Raises:
             ValueError: there is no such row.
         """
-        mine_N, theirs_N = self.rows[figure], other.rows[figure]
-        chosen_N = self._chosen(lang) & ~np.isnan(mine_N) & ~np.isnan(theirs_N)
-        rows = int(chosen_N.sum())
-        if not rows:
+        groups = self._groups(self.rows[figure] - other.rows[figure], lang)
+        if not groups:
             raise ValueError(
                 f"{self.name} and {other.name} have {figure} for no text in common: compare another figure"
             )
-        return paired_bootstrap(mean_statistic(mine_N[chosen_N]), mean_statistic(theirs_N[chosen_N]), rows)
+        return mean_of_means(groups)
 
-    def _chosen(self, lang: str) -> np.ndarray:
-        return np.ones(len(self.langs_N), bool) if lang == ALL else self.langs_N == lang
-
-    def _defined(self, figure: str, lang: str) -> np.ndarray:
-        values = self.rows[figure][self._chosen(lang)]
-        return values[~np.isnan(values)]
+    def _groups(self, values_N: np.ndarray, lang: str) -> list[np.ndarray]:
+        """The values that are defined, of the rows that `lang` means; of `EACH` by language. None is empty."""
+        if lang == EACH:
+            return [group for one in self.languages for group in self._groups(values_N, one)]
+        chosen_N = ~np.isnan(values_N) & (True if lang == ALL else self.langs_N == lang)
+        return [values_N[chosen_N]] if chosen_N.any() else []
 
 
 def judge(name: str, outputs: Sequence[str], wanted: Sequence[Case], judges: Judges, lexicon: Lexicon) -> Judged:

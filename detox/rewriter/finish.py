@@ -68,12 +68,12 @@ def finish(config: TrainRewriterConfig, recipe: str, run_uri: str, pairs_uri: st
         pairs = PreparedPairs.open(Storage(pairs_uri).localise(folder))
         train = pairs.part("train")
         loaded = load_for_training(config, train)
-        load_trainable(loaded.model, Storage(trained["weights"]))
+        load_trainable(loaded.model, Storage(trained["weights"][-1]))
         loaded.model.eval()
         helpers = Helpers.fit(*columns(train))
         artifact = write_artifact(folder / "artifact", loaded, config.model, config.rewriting, helpers, pairs.languages)
         rewriter = Rewriter(loaded, config.model, config.rewriting, helpers, pairs.languages)
-        report(config, recipe, run, pairs, rewriter, helpers, trained["figures"])
+        report(config, recipe, run, pairs, rewriter, helpers, trained)
         description = _described(config, run, pairs, loaded, artifact)
         run.storage.upload(artifact, "artifact")
     return {"artifact": description}
@@ -86,9 +86,13 @@ def report(
     pairs: PreparedPairs,
     rewriter: Rewriter,
     helpers: Helpers,
-    stages: Sequence[dict[str, float]],
+    trained: dict[str, Any],
 ) -> None:
-    """Judge the rewriter on the test part and write outputs, summary and report."""
+    """Judge the rewriter on the test part and write outputs, summary and report.
+
+    Args:
+        trained: `stages.json`: `figures` of each stage, `refused` pairs of each rule.
+    """
     judge_rows = pairs.part("judge")
     judges = judges_named(config.evaluation.judges, judge_rows)
     lexicon = Lexicon.fit((row.lang, row.toxic, row.neutral) for row in judge_rows or pairs.part("train"))
@@ -98,9 +102,10 @@ def report(
     for system in judged_systems(rewriter, wanted, judges, lexicon, config.evaluation.variants, ""):
         say(run, line_of(system))
         systems.append(system)
-    facts = run_facts(run, "train_rewriter", recipe, config, pairs.facts, notices=synthetic_notices(pairs.facts))
+    learned = pairs.facts | {"refused": pairs.facts["refused"] | trained["refused"]}
+    facts = run_facts(run, "train_rewriter", recipe, config, learned, notices=synthetic_notices(pairs.facts))
     names = [f"{number + 1}-{stage.stage}" for number, stage in enumerate(config.curriculum.stages)]
-    figures = [{"stage": name, **found} for name, found in zip(names, stages, strict=True)]
+    figures = [{"stage": name, **found} for name, found in zip(names, trained["figures"], strict=True)]
     losses = {run.name: reference_loss(rewriter, wanted)}
     page = comparison_report(
         systems, wanted, judges, figures, facts, lexicon=lexicon, samples=config.evaluation.samples, losses=losses
@@ -109,7 +114,8 @@ def report(
         outputs_table(systems, wanted, Path(scratch) / "outputs.parquet")
         run.storage.add_files(Path(scratch))
     run.storage.write_text("report.html", page.render())
-    run.write_json("summary.json", summary_of(systems, figures, losses=losses) | {"pairs": pairs.digest})
+    refused = {f"refused/{rule}": count for rule, count in trained["refused"].items()}
+    run.write_json("summary.json", summary_of(systems, figures, losses=losses) | refused | {"pairs": pairs.digest})
 
 
 def drawn(wanted: Sequence[Case], most: int, seed: int) -> list[Case]:

@@ -10,6 +10,7 @@ import json
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from detox.data.near_duplicates import fold
 from detox.data.pairs.prepared import FACTS, Case, PairRow, PreparedPairs
@@ -28,7 +29,7 @@ def overlap_notice(
     Args:
         name: of the rewriter, as the report calls it.
         rewriter: its run directory or artifact.
-        learned: its `seen_sources`.
+        learned: sources that it learned from (`learned_from`); None: nobody knows.
         pairs: those that the cases are of.
         cases: what it is tested on.
         held_out: the cases are the test part of `pairs`, and no other.
@@ -54,7 +55,7 @@ def judges_notice(name: str, learned: set[str] | None, judge_rows: Sequence[Pair
     it was not, or where nobody can say (which `overlap_notice` does).
 
     Args:
-        learned: the rewriter's `seen_sources`.
+        learned: sources that it learned from; None: nobody knows.
         judge_rows: the `judge` part of the pairs from which the judges learn.
     """
     shared = sum(fold(row.toxic) in learned for row in judge_rows) if learned else 0
@@ -66,8 +67,17 @@ def judges_notice(name: str, learned: set[str] | None, judge_rows: Sequence[Pair
     )
 
 
-def seen_sources(rewriter: str) -> set[str] | None:
-    """Sources of the pairs that a run learned from, folded; None where its pairs are not within reach."""
+class Learned(NamedTuple):
+    """The pairs that a run learned from."""
+
+    sources: set[str]
+    """Folded."""
+    is_synthetic: bool
+    """Some of them were made by templates."""
+
+
+def learned_from(rewriter: str) -> Learned | None:
+    """What a run learned from; None where its pairs are not within reach."""
     digests = parent_digests(rewriter)
     for storage in _above(rewriter):
         stages = storage.child("stages")
@@ -78,7 +88,8 @@ def seen_sources(rewriter: str) -> set[str] | None:
             with tempfile.TemporaryDirectory(prefix="detox-pairs-") as scratch:
                 pairs = PreparedPairs.open(folder.localise(Path(scratch)))
                 if pairs.digest in digests:
-                    return {fold(row.toxic) for part in SEEN_PARTS for row in pairs.part(part)}
+                    sources = {fold(row.toxic) for part in SEEN_PARTS for row in pairs.part(part)}
+                    return Learned(sources, any(origin["synthetic"] for origin in pairs.facts["origins"]))
     return None
 
 

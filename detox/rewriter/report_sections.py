@@ -86,14 +86,14 @@ def language_blocks(systems: Sequence[System], chosen: System, aim: float) -> li
         for system in systems
     ]
     mine = chosen.judged
-    every: list[list[Cell]] = [[name, *(mine.mean(name, lang) for lang in langs)] for name in mine.rows]
+    every: list[list[Cell]] = [[name, *(with_interval(mine, name, lang) for lang in langs)] for name in mine.rows]
     series = {system.name: [system.judged.mean(PRIMARY, lang) for lang in langs] for system in _shown(systems, chosen)}
     svg = plots.bars(series, langs, "languages", y="J 2024")
     return [
         _shortcomings(systems[1], chosen, aim),
         Table("J 2024 by language (95 %)", ["system", *langs], j_rows),
         Table("Copies by language (95 %)", ["system", *langs], copy_rows),
-        Table(f"Everything that was measured of {chosen.name}, by language", ["figure", *langs], every),
+        Table(f"Everything that was measured of {chosen.name}, by language (95 %)", ["figure", *langs], every),
         Figures([Figure("J 2024 by language.", svg, f"Bars by language of {', '.join(series)}; the table has them.")]),
     ]
 
@@ -146,20 +146,23 @@ def stage_blocks(stages: Sequence[Mapping[str, Any]]) -> list[Block]:
     if not stages:
         return []
     present = {key: name for key, name in STAGE_FIGURES.items() if any(key in stage for stage in stages)}
-    rows: list[list[Cell]] = [[stage["stage"], *(_cell(key, stage.get(key)) for key in present)] for stage in stages]
+    rows: list[list[Cell]] = [[stage["stage"], *(_cell(stage, key) for key in present)] for stage in stages]
     figures = [
         _stage_figure(stages, {"training": "train_loss", "validation": "loss"}, "Loss", "stage-loss"),
         _stage_figure(stages, {"exact": "copy_rate", "normalised": "copy_rate_normalised"}, "Copies", "stage-copies"),
     ]
     drawn = [figure for figure in figures if figure is not None]
-    note = "At the end of each stage, on validation texts: the model's likeliest text, neither reranked nor edited."
+    note = (
+        "At the end of each stage, on validation texts: the model's likeliest text, neither reranked nor edited; with "
+        "95 % bootstrap intervals."
+    )
     blocks: list[Block] = [Text(note), Table("Stages", ["stage", *present.values()], rows)]
     langs = sorted({key.partition("/")[2] for stage in stages for key in stage if key.startswith("joint/")})
     for key, title in (("joint", "J 2024"), ("copy_rate_normalised", "Copies")) if langs else ():
         by_language: list[list[Cell]] = [
-            [stage["stage"], *(stage.get(f"{key}/{lang}") for lang in langs)] for stage in stages
+            [stage["stage"], *(_cell(stage, key, f"/{lang}") for lang in langs)] for stage in stages
         ]
-        blocks.append(Table(f"{title} by stage and language", ["stage", *langs], by_language))
+        blocks.append(Table(f"{title} by stage and language (95 %)", ["stage", *langs], by_language))
     return [*blocks, Figures(drawn)] if drawn else blocks
 
 
@@ -175,8 +178,12 @@ def _stage_figure(stages: Sequence[Mapping[str, Any]], keys: Mapping[str, str], 
     return Figure(f"{what} by stage.", svg, f"Bars of {', '.join(series)} by stage; the table has the figures.")
 
 
-def _cell(key: str, value: Any) -> Cell:
-    return int(value) if value is not None and key in ("pairs", "steps") else value
+def _cell(stage: Mapping[str, Any], key: str, place: str = "") -> Cell:
+    """A stage's figure, with its interval where it has one."""
+    value, low, high = (stage.get(f"{key}{end}{place}") for end in ("", "_low", "_high"))
+    if value is None or low is None:
+        return int(value) if value is not None and key in ("pairs", "steps") else value
+    return f"{value:.3f} ({low:.3f}–{high:.3f})"
 
 
 def _shown(systems: Sequence[System], chosen: System) -> list[System]:

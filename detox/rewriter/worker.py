@@ -24,10 +24,11 @@ from detox.rewriter.backend import ModelBackend
 from detox.rewriter.batches import TokenisedPairs, tokenise_pairs
 from detox.rewriter.curriculum import CurriculumSeq2SeqTrainer, Figures, plan
 from detox.rewriter.decoding import Steering
-from detox.rewriter.evaluation import PRIMARY, Judged, judge
+from detox.rewriter.evaluation import ALL, PRIMARY, Judged, judge
 from detox.rewriter.generation_settings import DecodingSettings, GenerationSettings
 from detox.rewriter.lexicon import Lexicon
 from detox.rewriter.losses import build_loss
+from detox.rewriter.readable import Unread, readable
 from detox.rewriter.settings import TrainRewriterConfig
 from detox.rewriter.side_reader import fit_side_reader
 from detox.rewriter.training import RewriterTrainer, training_arguments
@@ -41,8 +42,10 @@ class Outcome(NamedTuple):
 
     figures: list[Figures]
     """Of each stage."""
-    weights: str
-    """URI of the last stage's folder in the stage store."""
+    weights: list[str]
+    """URI of each stage's folder in the stage store."""
+    refused: list[Unread]
+    """Training pairs that the model cannot read, which were not learned."""
 
 
 def train_one_rank(
@@ -59,12 +62,22 @@ def train_one_rank(
         store: finished stages of the storage.
         callbacks_at: makes the callbacks, given the optimizer step at which training goes on.
         resume_from: a checkpoint within a stage.
+
+    Raises:
+        ValueError: the model can read no pair, or none of a stage's.
     """
     torch.set_num_threads(config.scaling.threads_per_worker)
     set_seed(config.run.seed)
     train, validation = pairs.part("train"), pairs.part("validation")
     lexicon = Lexicon.fit((row.lang, row.toxic, row.neutral) for row in train)
     loaded = load_for_training(config, train)
+    train, refused = readable(train, loaded.tokenizer, config.model)
+    if not train:
+        raise ValueError(
+            f"the model can read none of the {len(refused):,} training pairs; of the first, {refused[0].reason}: raise "
+            "--model.max-source-tokens and --model.max-target-tokens, or name a model that knows the script"
+        )
+    validation = readable(validation, loaded.tokenizer, config.model).rows
     tokenised = tokenise_pairs(train, loaded.tokenizer, config.model, lexicon)
     toxicity_V = token_toxicity(tokenised, loaded.model.config.vocab_size)
     arguments = training_arguments(config, place.scratch, place.ranks)
@@ -88,7 +101,7 @@ def train_one_rank(
     controller = CurriculumSeq2SeqTrainer(trainer, tokenised, habit, stages, store, config, check)
     controller.listen(callbacks_at(controller.steps_done(resume_from)))
     figures = controller.train(resume_from)
-    return Outcome(figures, controller.folder(stages[-1]).uri)
+    return Outcome(figures, [controller.folder(stage).uri for stage in stages], refused)
 
 
 def load_for_training(config: TrainRewriterConfig, train: Sequence[PairRow]) -> LoadedModel:
@@ -206,12 +219,15 @@ class StageCheck:
 
 
 def stage_figures(judged: Judged) -> Figures:
-    """Means over all texts, and of `PRIMARY` and copies over those of each language (`copy/de`); what is undefined is
-    left out."""
-    figures = {STAGE_NAMES.get(name, name): judged.mean(name) for name in judged.rows}
-    if len(judged.languages) > 1:
-        for name in (PRIMARY, "copy"):
-            figures |= {f"{STAGE_NAMES[name]}/{lang}": judged.mean(name, lang) for lang in judged.languages}
+    """Means over all texts and over those of each language (`similarity/de`), each with the ends of its 95 % interval
+    (`similarity_low`, `similarity_low/de`); what is undefined is left out."""
+    figures: Figures = {}
+    for lang in (ALL, *(judged.languages if len(judged.languages) > 1 else ())):
+        place = "" if lang == ALL else f"/{lang}"
+        for figure in judged.rows:
+            name = STAGE_NAMES.get(figure, figure)
+            figures[f"{name}{place}"] = judged.mean(figure, lang)
+            figures[f"{name}_low{place}"], figures[f"{name}_high{place}"] = judged.interval(figure, lang)
     return {name: value for name, value in figures.items() if not math.isnan(value)}
 
 

@@ -179,6 +179,7 @@ def test_an_endpoint_is_a_baseline_and_is_paid_once(place: Path, tmp_path: Path,
         ({"data.source": "{place}/gone.csv"}, "gone.csv"),
         ({"all-rows-are-test": "True"}, "name some with --learn-from.source"),
         ({"primary": "curriculum/best"}, "there is no system 'curriculum/best'"),
+        ({"judges": "pan2026"}, "model 'pan2026' is no folder here"),
     ],
 )
 def test_bad_settings_stop_before_work(

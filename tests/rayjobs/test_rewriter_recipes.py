@@ -10,6 +10,7 @@ import pytest
 
 from detox.governance.manifest import verify_manifest
 from detox.rewriter.artifact import read_facts
+from detox.rewriter.comparison import VARIANTS, varied_settings
 from rayjobs import train_rewriter
 from tests.hub import run_python, stub_hub
 from tests.hub_contents import write_models, write_pair_datasets
@@ -17,8 +18,8 @@ from tests.hub_contents import write_models, write_pair_datasets
 MODELS = {"google/mt5-base": "mt5", "google/flan-t5-base": "t5", "bigscience/mt0-large": "mt5"}
 SHORT = [
     "--optimiser.max-steps", "2", "--scaling.num-workers", "0", "--scaling.use-gpu", "False",
-    "--evaluation.stage-texts", "4", "--evaluation.test-texts", "4", "--evaluation.variants", "greedy", "full",
-    "--model.max-target-tokens", "24", "--rewriting.generation.max-new-tokens", "24",
+    "--evaluation.stage-texts", "2", "--evaluation.test-texts", "3", "--evaluation.variants", "greedy", "full",
+    "--rewriting.generation.max-new-tokens", "24",
 ]  # fmt: skip
 TRAIN_REWRITER: dict[str, list[str]] = {
     "mt5_baseline": [],
@@ -58,6 +59,15 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_every_recipe_is_here() -> None:
     assert TRAIN_REWRITER.keys() == train_rewriter.RECIPES.keys()
+
+
+@pytest.mark.parametrize("recipe", [name for name in TRAIN_REWRITER if name != "embedded"])
+def test_the_variants_of_a_recipe_differ(recipe: str) -> None:
+    """Candidates to choose from and controls to steer by; `embedded` says why it has no controls."""
+    settings = train_rewriter.RECIPES[recipe]()
+    varied = [varied_settings(settings.rewriting, variant) for variant in VARIANTS]
+    assert all(varied.count(one) == 1 for one in varied)
+    assert settings.evaluation.variants == VARIANTS
 
 
 @pytest.mark.parametrize("recipe", TRAIN_REWRITER)

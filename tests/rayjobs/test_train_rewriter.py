@@ -123,6 +123,33 @@ def test_a_stage_without_pairs_stops_before_any_training(source: Path, tmp_path:
     assert not (tmp_path / "run" / "metrics.jsonl").exists()
 
 
+@pytest.mark.parametrize(
+    ("patch", "said"),
+    [
+        ({"model.name": "tiny/bert"}, "tiny/bert is a bert, and a rewriter is an encoder-decoder: name a T5"),
+        ({"model.name": "tiny/t6"}, "there is no tiny/t6: choose one of"),
+        ({"model.name": "nowhere"}, "model 'nowhere' is no folder here"),
+        ({"evaluation.judges": "pan2026"}, "model 'pan2026' is no folder here"),
+        ({"evaluation.judges": "lexicon:nowhere.txt"}, "nowhere.txt"),
+    ],
+)
+def test_a_model_or_judge_that_is_not_there_stops_before_any_work(source, tmp_path, patch, said) -> None:
+    with pytest.raises(ValueError, match=said):
+        train_rewriter.run(config(source, tmp_path, **patch), "demo")
+    assert not list(tmp_path.iterdir())
+
+
+def test_pairs_that_the_model_cannot_read_are_kept_with_their_reason(inside: Path) -> None:
+    """Of rewrites the longer ones are in the run's rejects, in its summary and in its report."""
+    refused = [json.loads(line) for line in (inside / "rejects.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert {row["rule"] for row in refused} == {"too_many_tokens"}
+    assert all(row["toxic"] and row["neutral"] and "tokens, and" in row["reason"] for row in refused)
+    assert json.loads((inside / "summary.json").read_text())["refused/too_many_tokens"] == len(refused) > 0
+    assert "a side has more tokens than the model reads or writes" in (inside / "report.html").read_text(
+        encoding="utf-8"
+    )
+
+
 def test_a_missing_source_stops_before_the_run_takes_its_name(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="nowhere.csv"):
         train_rewriter.run(config(tmp_path / "nowhere.csv", tmp_path), "demo")

@@ -115,7 +115,10 @@ def three(ours: float) -> list[System]:
 )
 def test_the_verdict_says_who_wins(ours: float, said: str) -> None:
     assert said in verdict(three(ours))
-    assert verdict(three(ours)).endswith("on 20 texts. It copies 25.0% of its inputs.")
+    assert "on 20 texts. With every language alike it" in verdict(three(ours))
+    assert verdict(three(ours)).endswith(f"J {ours:.3f} as the mean of 2 languages. It copies 25.0% of its inputs.")
+    systems = [System(one.judged._replace(langs_N=np.array(["en"] * 20)), one.how) for one in three(ours)]
+    assert verdict(systems).endswith("on 20 texts. It copies 25.0% of its inputs.")
 
 
 def test_the_primary_system_is_the_last_or_the_named_one() -> None:
@@ -139,7 +142,9 @@ def test_the_summary_is_flat_and_json() -> None:
     assert found["j_2024/ours"] == pytest.approx(0.5)
     assert found["lift_over_copy/ours"] == pytest.approx(0.4)
     assert (found["copy/ours/de"], found["copy/ours/en"], found["copy/ours"]) == pytest.approx((0.5, 0, 0.25))
-    assert found["bits/ours"] is None
+    assert (found["copy_low/ours"], found["copy_low/ours/en"]) == (pytest.approx(0.05, abs=0.05), 0)
+    assert found["j_2024_macro/ours"] == found["j_2024_macro_low/ours"] == pytest.approx(0.5)
+    assert found["bits/ours"] is found["bits_low/ours"] is None
     assert (found["loss/stage/1-easy"], found["reference_loss/ours"]) == (0.5, 1.5)
 
 

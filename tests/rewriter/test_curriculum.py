@@ -21,7 +21,7 @@ from detox.data.pairs.settings import PairSettings
 from detox.data.synthetic_pairs import generate_pairs
 from detox.rewriter.batches import CompetenceSampler, competence
 from detox.rewriter.curriculum import WEIGHTS, Figures, balanced, mean_loss, plan
-from detox.rewriter.loss_settings import LossSettings
+from detox.rewriter.loss_settings import PARTS, LossSettings
 from detox.rewriter.settings import StageSettings, TrainRewriterConfig
 from detox.rewriter.worker import train_one_rank
 from detox.runs.config import override
@@ -29,6 +29,8 @@ from detox.runs.stages import StageStore
 from detox.runs.storage import Storage
 
 EASY, MEDIUM, HARD = (StageSettings(stage=stage, epochs=1) for stage in ("easy", "medium", "hard"))
+
+PREFERENCE = StageSettings(stage="full", epochs=0.5, lr=1e-3, loss=LossSettings(cross_entropy=0.2, dpo=1.0))
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +45,7 @@ def config(*stages: StageSettings, **patch: object) -> TrainRewriterConfig:
     small = {
         "model.tiny_width": 16,
         "model.tiny_vocabulary": 400,
-        "model.max_target_tokens": 24,
+        "model.max_target_tokens": 80,
         "batch.size": 16,
         "optimiser.precision": "fp32",
         "optimiser.lr": 1e-3,
@@ -107,6 +109,20 @@ def test_each_stage_trains_its_level_and_says_how_it_went(whole, pairs: Prepared
     assert whole[1][2]["loss"] < whole[1][0]["loss"]
 
 
+def test_pairs_that_the_model_cannot_read_are_not_learned_and_not_lost(pairs: PreparedPairs, tmp_path: Path) -> None:
+    """Sides longer than the model's: the shortest of the easy pairs are left."""
+    short = config(StageSettings(stage="full"), **{"model.max_target_tokens": 20, "evaluation.stage_texts": 2})
+    store = StageStore(Storage(str(tmp_path)))
+    outcome = train_one_rank(short, pairs, Place(0, 1, tmp_path / "scratch"), store)
+    train_rows = pairs.part("train")
+    assert 0 < outcome.figures[0]["pairs"] < len(train_rows)
+    assert outcome.figures[0]["pairs"] + len(outcome.refused) == len(train_rows)
+    assert {one.rule for one in outcome.refused} == {"too_many_tokens"}
+    none = override(short, {"model.max_target_tokens": 8, "model.max_source_tokens": 8})
+    with pytest.raises(ValueError, match="the model can read none of the .* pairs; of the first, the source has"):
+        train_one_rank(none, pairs, Place(0, 1, tmp_path / "scratch"), store)
+
+
 def test_a_schedule_with_the_same_beginning_does_not_train_it_again(whole, pairs, tmp_path: Path) -> None:
     """Easy and medium are taken from the store; the hard stage with another rate starts from their weights."""
     folder, before = tmp_path, whole[1]
@@ -143,6 +159,41 @@ def test_an_interrupted_curriculum_goes_on_where_it_stopped(whole, pairs, tmp_pa
     train(settings, pairs, tmp_path, resume_from=checkpoints[-1] if checkpoints else None)
     for stage in ("easy", "medium", "hard"):
         assert same(stage_weights(tmp_path, stage), stage_weights(whole[0], stage)), stage
+
+
+@pytest.fixture(scope="module")
+def competent(pairs: PreparedPairs, tmp_path_factory) -> tuple[TrainRewriterConfig, Path]:
+    """A stage paced by competence and one of DPO, without a break."""
+    settings = config(EASY, PREFERENCE, **{"curriculum.pacing": "competence"})
+    folder = tmp_path_factory.mktemp("competent")
+    train(settings, pairs, folder)
+    return settings, folder
+
+
+@pytest.mark.parametrize("after", [3, 7])
+def test_competence_and_preference_go_on_where_they_stopped(competent, pairs, tmp_path: Path, after: int) -> None:
+    """The batches that are left, and the reference that the stage began with, not the model of the checkpoint."""
+    settings, undisturbed = competent
+    with pytest.raises(KeyboardInterrupt):
+        train(settings, pairs, tmp_path, [Interrupt(after)])
+    checkpoints = sorted((tmp_path / "scratch").glob("checkpoint-*"), key=lambda path: path.stat().st_mtime_ns)
+    train(settings, pairs, tmp_path, resume_from=checkpoints[-1])
+    for stage in ("easy", "full"):
+        assert same(stage_weights(tmp_path, stage), stage_weights(undisturbed, stage)), stage
+
+
+def test_a_stage_learns_by_all_losses_at_once(pairs: PreparedPairs, tmp_path: Path) -> None:
+    """Each part is logged, finite, and above 0: none is left out or gets no inputs."""
+    logs: dict[str, float] = {}
+
+    class Note(TrainerCallback):
+        def on_log(self, args: object, state: object, control: object, **kwargs: object) -> None:
+            logs.update(kwargs["logs"])
+
+    every = LossSettings(**dict.fromkeys(PARTS, 0.5))
+    train(config(EASY.model_copy(update={"loss": every}), **{"optimiser.max_steps": 2}), pairs, tmp_path, [Note()])
+    parts = {name: logs[f"loss/{name}"] for name in PARTS}
+    assert all(np.isfinite(value) and value > 0 for value in parts.values()), parts
 
 
 @pytest.mark.parametrize("begun", [False, True])

@@ -9,7 +9,7 @@ import pytest
 
 from detox.data.pairs.prepared import Case
 from detox.evaluation.judges import BertScore, Bits, Fluency, Judges, Neutrality, Similarity
-from detox.rewriter.evaluation import Judged, harmless_words, judge
+from detox.rewriter.evaluation import EACH, Judged, harmless_words, judge
 from detox.rewriter.lexicon import Entries, Lexicon
 
 LEXICON = Lexicon({"en": Entries({"idiot": 0.9}, 0.5, {})})
@@ -93,7 +93,20 @@ def test_means_by_language_and_over_them() -> None:
     found = judged([1.0, 0.0, 0.8])
     assert found.languages == ["a", "b"]
     assert [found.mean("j_2024", lang) for lang in ("a", "b", "all")] == pytest.approx([0.5, 0.8, 0.6])
-    assert found.macro("j_2024") == pytest.approx(0.65)
+    assert found.mean("j_2024", EACH) == pytest.approx(0.65)
+
+
+def test_the_mean_of_languages_weighs_them_alike() -> None:
+    """a is 0 or 1 in each of 100 rows, b always 0.8 in 400: all rows come to 0.74, the languages to 0.65. Only a
+    varies, and counts half: its standard error of 0.05 becomes 0.025, 95 % are ±0.049. 0.1 on b's rows is 0.05."""
+    found = judged([0.0, 1.0] * 50 + [0.8] * 400, "a" * 100 + "b" * 400)
+    assert found.mean("j_2024") == pytest.approx(0.74)
+    low, high = found.interval("j_2024", EACH)
+    assert ((low + high) / 2, (high - low) / 2) == (pytest.approx(0.65, abs=0.01), pytest.approx(0.049, rel=0.15))
+    other = judged([0.0, 1.0] * 50 + [0.7] * 400, "a" * 100 + "b" * 400)
+    against = found.better_than(other, lang=EACH)
+    assert (against.difference, against.low, against.high) == pytest.approx((0.05, 0.05, 0.05))
+    assert found.better_than(other).difference == pytest.approx(0.08)
 
 
 def test_unknown_rows_do_not_count() -> None:

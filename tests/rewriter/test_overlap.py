@@ -12,7 +12,7 @@ from detox.data.pairs.prepare import prepare_pairs
 from detox.data.pairs.prepared import Case, PreparedPairs, cases
 from detox.data.pairs.settings import PairSettings
 from detox.data.synthetic_pairs import generate_pairs
-from detox.rewriter.overlap import judges_notice, overlap_notice, seen_sources
+from detox.rewriter.overlap import judges_notice, learned_from, overlap_notice
 
 
 @pytest.fixture(scope="module")
@@ -34,12 +34,17 @@ def pairs(place: Path) -> PreparedPairs:
     return PreparedPairs.open(place / "stages" / "pairs-1")
 
 
+def sources_of(rewriter: str) -> set[str] | None:
+    known = learned_from(rewriter)
+    return known.sources if known else None
+
+
 def notice(place: Path, run: str, pairs: PreparedPairs, wanted: list[Case], **options: Any) -> str:
     return asked(str(place / run), pairs, wanted, **({"held_out": True} | options))
 
 
 def asked(rewriter: str, pairs: PreparedPairs, wanted: list[Case], **options: Any) -> str:
-    return overlap_notice("ours", rewriter, seen_sources(rewriter), pairs, wanted, **options)
+    return overlap_notice("ours", rewriter, sources_of(rewriter), pairs, wanted, **options)
 
 
 def test_the_test_part_of_its_own_pairs_is_unseen(place: Path, pairs: PreparedPairs) -> None:
@@ -49,10 +54,10 @@ def test_the_test_part_of_its_own_pairs_is_unseen(place: Path, pairs: PreparedPa
 
 def test_judges_that_learned_from_the_same_pairs_are_named(place: Path, pairs: PreparedPairs) -> None:
     judge, train = pairs.part("judge"), pairs.part("train")
-    assert judges_notice("ours", seen_sources(str(place / "mine")), judge) == ""
-    found = judges_notice("ours", seen_sources(str(place / "mine")), [*judge, train[0]])
+    assert judges_notice("ours", sources_of(str(place / "mine")), judge) == ""
+    found = judges_notice("ours", sources_of(str(place / "mine")), [*judge, train[0]])
     assert f"trained on {len(judge) + 1:,} pairs, of which ours has seen 1 in training" in found
-    assert judges_notice("ours", seen_sources(str(place / "foreign")), train) == ""
+    assert judges_notice("ours", sources_of(str(place / "foreign")), train) == ""
 
 
 def test_seen_texts_are_counted_whatever_their_case_and_punctuation(place: Path, pairs: PreparedPairs) -> None:
@@ -65,10 +70,25 @@ def test_seen_texts_are_counted_whatever_their_case_and_punctuation(place: Path,
 def test_pairs_out_of_reach_are_said_to_be(place: Path, pairs: PreparedPairs, tmp_path: Path) -> None:
     """An artifact that was moved still names its pairs by digest: their test part is unseen, other texts may not be."""
     wanted = cases(pairs.part("test"))
-    assert seen_sources(str(place / "foreign")) is None
+    assert learned_from(str(place / "foreign")) is None
     assert "is not recorded within reach" in notice(place, "foreign", pairs, wanted)
     moved = tmp_path / "far" / "away" / "artifact"
     moved.mkdir(parents=True)
     (moved / "manifest.json").write_text((place / "mine" / "artifact" / "manifest.json").read_text())
     assert asked(str(moved), pairs, wanted, held_out=True) == ""
     assert "is not recorded within reach" in asked(str(moved), pairs, wanted, held_out=False)
+
+
+def test_pairs_that_were_made_are_known_to_be(place: Path, tmp_path: Path) -> None:
+    """A file has no name of ours and counts as real; the recipe's own source is synthetic."""
+    mine = learned_from(str(place / "mine"))
+    assert mine is not None
+    assert not mine.is_synthetic
+    settings = PairSettings(source=("synthetic_pairs",), limit=160)
+    made = prepare_pairs(settings, tmp_path / "stages" / "pairs-1", 1)
+    (tmp_path / "run" / "artifact").mkdir(parents=True)
+    parents = [{"name": "pairs", "digest": made.digest, "classification": "open"}]
+    (tmp_path / "run" / "artifact" / "manifest.json").write_text(json.dumps({"parents": parents}))
+    found = learned_from(str(tmp_path / "run"))
+    assert found is not None
+    assert found.is_synthetic

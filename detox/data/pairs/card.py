@@ -34,6 +34,8 @@ RULES: dict[str, str] = {
     "no_drop": "the rewrite is hardly less toxic than the source, says the same classifier",
     "unrelated": "the rewrite has little to do with the source",
     "length_ratio": "the rewrite is far shorter or longer than the source",
+    "unknown_script": "the model's tokenizer does not know the script of a side; not learned",
+    "too_many_tokens": "a side has more tokens than the model reads or writes; not learned",
 }
 PURPOSES: dict[str, str] = {
     "train": "the rewriter, its lexicon and its reranker learn from it",
