@@ -50,14 +50,12 @@ def edit_distance(pair: Pair) -> float:
 
 def levels(difficulty_P: np.ndarray, langs: Sequence[str], settings: DifficultySettings) -> np.ndarray:
     """Index into `LEVELS` of each pair, int8 `[P]`: by quantiles, of each language where `per_language`, or at fixed
-    difficulties. Equal difficulties have equal levels."""
-    borders = (settings.easy_until, settings.medium_until)
-    if settings.borders == "fixed":
-        return np.searchsorted(borders, difficulty_P, side="left").astype(np.int8)
+    difficulties; of some languages at borders of their own. Equal difficulties have equal levels."""
     levels_P = np.zeros(len(difficulty_P), np.int8)
     langs_P = np.array(langs if settings.per_language else [""] * len(langs))
     for lang in set(langs_P.tolist()):
         mine = langs_P == lang
-        cuts = np.quantile(difficulty_P[mine], borders)
+        borders = settings.language_borders.get(lang, (settings.easy_until, settings.medium_until))
+        cuts = borders if settings.borders == "fixed" else np.quantile(difficulty_P[mine], borders)
         levels_P[mine] = np.searchsorted(cuts, difficulty_P[mine], side="left")
     return levels_P

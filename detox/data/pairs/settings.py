@@ -55,6 +55,8 @@ class DifficultySettings(Config):
     medium_until: float = Field(default=2 / 3, gt=0, lt=1)
     per_language: bool = True
     """Quantiles of each language on its own, so that every level has all languages."""
+    language_borders: dict[str, tuple[float, float]] = Field(default_factory=dict)
+    """Languages with borders of their own: `{"de": (0.3, 0.5)}` in place of `easy_until` and `medium_until`."""
 
     @model_validator(mode="after")
     def _makes_sense(self) -> DifficultySettings:
@@ -62,6 +64,11 @@ class DifficultySettings(Config):
             raise ValueError("difficulty needs a weight above 0 among overlap, edit and toxicity")
         if self.easy_until >= self.medium_until:
             raise ValueError(f"easy_until must be below medium_until, were {self.easy_until} and {self.medium_until}")
+        for lang, borders in self.language_borders.items():
+            if not 0 < borders[0] < borders[1] < 1:
+                raise ValueError(f"language_borders must rise between 0 and 1, those of {lang} were {borders}")
+        if self.language_borders and not self.per_language:
+            raise ValueError("language_borders are of single languages, and per_language is off: set it to true")
         return self
 
 

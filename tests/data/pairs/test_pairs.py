@@ -153,6 +153,18 @@ def test_levels_are_thirds_of_each_language_or_fixed() -> None:
     assert levels(difficulty_P, langs, fixed).tolist() == [0, 0, 1, 1, 2, 2]
 
 
+def test_a_language_may_have_borders_of_its_own() -> None:
+    difficulty_P, langs = np.array([0.1, 0.4, 0.9, 0.1, 0.4, 0.9]), ["en"] * 3 + ["de"] * 3
+    own = DifficultySettings(borders="fixed", easy_until=0.5, medium_until=0.6, language_borders={"de": (0.2, 0.95)})
+    assert levels(difficulty_P, langs, own).tolist() == [0, 0, 2, 0, 1, 1]
+    shares = DifficultySettings(language_borders={"de": (0.7, 0.8)})
+    assert levels(difficulty_P, langs, shares).tolist() == [0, 1, 2, 0, 0, 2]
+    with pytest.raises(ValueError, match=r"language_borders must rise between 0 and 1, those of de were \(0.5, 0.4\)"):
+        DifficultySettings(language_borders={"de": (0.5, 0.4)})
+    with pytest.raises(ValueError, match="per_language is off"):
+        DifficultySettings(language_borders={"de": (0.4, 0.5)}, per_language=False)
+
+
 def test_no_source_stands_on_two_sides(tmp_path: Path) -> None:
     """Two files share sources, but for case and punctuation."""
     first, second = tmp_path / "a.jsonl", tmp_path / "b.jsonl"
