@@ -6,15 +6,13 @@ import hashlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
-import numpy as np
-
 from detox.models.loading import LoadedModel
 from detox.rewriter.batches import prompted
 from detox.rewriter.control import Source
 from detox.rewriter.decoding import Steering
 from detox.rewriter.generation import generate
 from detox.rewriter.generation_settings import GenerationSettings
-from detox.rewriter.readable import MOST_UNKNOWN, unknown_share
+from detox.rewriter.readable import unknown_letters
 from detox.rewriter.settings import RewriterModelSettings
 
 GREEDY = {"max_new_tokens", "max_length_ratio", "batch_tokens", "no_repeat_ngram", "repetition_penalty"}
@@ -64,7 +62,7 @@ class ModelBackend(NamedTuple):
         """The likeliest rewrite first, then those that the settings ask for. One that reached the length limit has lost
         its end, and is empty here; a text that the model cannot read (`detox.rewriter.readable`) gets none."""
         found: list[tuple[str, ...]] = [()] * len(texts)
-        read = np.flatnonzero(unknown_share(texts, self._tokenizer) <= MOST_UNKNOWN).tolist()
+        read = [at for at, letters in enumerate(unknown_letters(texts, self._tokenizer)) if not letters]
         rows = self.written([texts[at] for at in read], [langs[at] for at in read])
         for at, row in zip(read, rows, strict=True):
             found[at] = tuple(dict.fromkeys(one.text if one.is_whole else "" for one in row))

@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from transformers.utils import logging
 
@@ -74,21 +74,30 @@ def check_config(config: EvaluateRewritersConfig) -> None:
         )
 
 
-def named_rewriters(config: EvaluateRewritersConfig) -> dict[str, str]:
-    """Name in the report of each rewriter, and where it is.
+class Named(NamedTuple):
+    """A rewriter that is compared."""
+
+    given: str
+    """As the config names it."""
+    folder: Path
+    """Its artifact; of a remote one a copy."""
+
+
+def named_rewriters(config: EvaluateRewritersConfig) -> dict[str, Named]:
+    """The rewriters by their names in the report.
 
     Raises:
         ValueError: none is given and no endpoint either, one is not there, or two have one name.
     """
     if not config.rewriters and not config.remote.base_url:
         raise ValueError("no rewriter is given: name run directories of train_rewriter with --rewriters")
-    found: dict[str, str] = {}
+    found: dict[str, Named] = {}
     for rewriter in config.rewriters:
-        read_facts(rewriter_folder(rewriter))
-        name = name_of(rewriter)
+        folder, name = rewriter_folder(rewriter), name_of(rewriter)
+        read_facts(folder)
         if name in found:
-            raise ValueError(f"--rewriters names {name!r} twice: {found[name]} and {rewriter}; rename one run")
-        found[name] = rewriter
+            raise ValueError(f"--rewriters names {name!r} twice: {found[name].given} and {rewriter}; rename one run")
+        found[name] = Named(rewriter, folder)
     return found
 
 
@@ -129,18 +138,18 @@ def compare(config: EvaluateRewritersConfig, recipe: str, run_uri: str, tested_u
             say(run, line_of(systems[-1]))
         losses: dict[str, float] = {}
         for name, rewriter in names.items():
-            made_by, losses[name] = outputs_of(config, run, rewriter, wanted)
+            made_by, losses[name] = outputs_of(config, run, rewriter.folder, wanted)
             for variant, outputs in made_by.items():
                 systems.append(judged(system_name(name, variant), outputs, wanted, judges, lexicon))
                 say(run, line_of(systems[-1]))
         held_out = not config.all_rows_are_test
         notices = list[str]()
         for name, rewriter in names.items():
-            known = learned_from(rewriter)
+            known = learned_from(rewriter.given)
             seen = known.sources if known else None
             if known and known.is_synthetic:
                 notices.append(f"{name} learned from synthetic pairs: its figures say nothing about real text.")
-            notices.append(overlap_notice(name, rewriter, seen, tested, wanted, held_out=held_out))
+            notices.append(overlap_notice(name, rewriter.given, seen, tested, wanted, held_out=held_out))
             if config.judges not in PAN:
                 notices.append(judges_notice(name, seen, judge_rows))
         said = (*synthetic_notices(tested.facts), *filter(None, notices))
@@ -165,13 +174,13 @@ def compare(config: EvaluateRewritersConfig, recipe: str, run_uri: str, tested_u
     run.write_json("summary.json", flat)
 
 
-def deleting_lexicon(config: EvaluateRewritersConfig, names: dict[str, str], train: Sequence[PairRow]) -> Lexicon:
+def deleting_lexicon(config: EvaluateRewritersConfig, names: dict[str, Named], train: Sequence[PairRow]) -> Lexicon:
     """What delete takes out: what the rewriter of the verdict learned from its training pairs, so that both know the
     same words; of the pairs at hand where an endpoint is what the verdict is about."""
     name = config.primary.rpartition("/")[0] or next(reversed(names), "")
     if config.primary == REMOTE or name not in names:
         return Lexicon.fit(_columns(train))
-    return Lexicon.load(rewriter_folder(names[name]) / LEXICON)
+    return Lexicon.load(names[name].folder / LEXICON)
 
 
 def tested_cases(config: EvaluateRewritersConfig, tested: PreparedPairs) -> list[Case]:
@@ -189,11 +198,10 @@ def tested_cases(config: EvaluateRewritersConfig, tested: PreparedPairs) -> list
 
 
 def outputs_of(
-    config: EvaluateRewritersConfig, run: RunDirectory, rewriter: str, wanted: Sequence[Case]
+    config: EvaluateRewritersConfig, run: RunDirectory, folder: Path, wanted: Sequence[Case]
 ) -> tuple[dict[str, Outputs], float]:
     """What a rewriter makes of the cases in each variant, and its loss on their references: made now, or kept by this
     run."""
-    folder = rewriter_folder(rewriter)
     asked = [[case.lang, case.source, *case.references] for case in wanted]
     identity = {"files": file_digests(folder), "cases": digest(asked)}
     kept = run.storage.child("systems")

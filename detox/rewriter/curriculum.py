@@ -31,6 +31,7 @@ from detox.classifier.batching import MicroBatchSampler
 from detox.data.pairs.difficulty import LEVELS
 from detox.data.pairs.prepared import PairRow
 from detox.rewriter.batches import CompetenceSampler, TokenisedPairs
+from detox.rewriter.readable import Unread
 from detox.rewriter.settings import CurriculumSettings, StageSettings, TrainRewriterConfig
 from detox.rewriter.training import RewriterTrainer
 from detox.runs.config import digest
@@ -227,12 +228,18 @@ def last_checkpoint(folder: Path) -> Path | None:
     return max(found, key=lambda path: json.loads((path / MARK).read_text(encoding="utf-8"))["step"], default=None)
 
 
-def plan(rows: Sequence[PairRow], config: TrainRewriterConfig, produced_by: Mapping[str, Any]) -> list[Stage]:
+def plan(
+    rows: Sequence[PairRow],
+    config: TrainRewriterConfig,
+    produced_by: Mapping[str, Any],
+    unread: Sequence[Unread] = (),
+) -> list[Stage]:
     """The stages with their pairs and what identifies each.
 
     Args:
         rows: training pairs.
         produced_by: what all stages have in common: model, data, ranks, precision and the like.
+        unread: pairs that the model cannot read, for the error.
 
     Raises:
         ValueError: a stage without pairs.
@@ -245,8 +252,9 @@ def plan(rows: Sequence[PairRow], config: TrainRewriterConfig, produced_by: Mapp
         if not len(chosen):
             counts = {level: sum(row.level == level for row in rows) for level in LEVELS}
             raise ValueError(
-                f"stage {number + 1}, {stage.stage}, has no pairs to learn from (there are {counts}): leave it out of "
-                "--curriculum.stages, or move the borders under --data.difficulty"
+                f"stage {number + 1}, {stage.stage}, has no pairs to learn from (there are {counts}, and "
+                f"{len(unread):,} that the model cannot read): leave it out of --curriculum.stages, or move the "
+                "borders under --data.difficulty"
             )
         description = {
             "before": before,

@@ -1,10 +1,8 @@
-"""Which texts a rewriter can read: those whose script its tokenizer knows, and that are not longer than it takes.
+"""Which texts a rewriter can read: those whose letters its tokenizer knows, and that are not longer than it takes.
 
-A tokenizer without a script writes one unknown token for a whole word of it. A model that is shown such pairs learns to
-write nothing, and one that is given such a text rewrites what it has not read; so those pairs are refused, and those
-texts get no candidates of the model's, only edits. A single emoji does no harm.
-
-Shapes: N texts.
+A tokenizer without a script writes an unknown token for a word of it. A model that is shown such pairs learns to leave
+words out, and one that is given such a text rewrites what it has not read; so those pairs are refused, and those texts
+get no candidates of the model's, only edits. Unknown signs, an emoji say, do no harm but that candidates lack them.
 """
 
 from __future__ import annotations
@@ -12,20 +10,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import numpy as np
+import regex
 from transformers import PreTrainedTokenizerBase
 
 from detox.data.pairs.prepared import PairRow
 from detox.rewriter.batches import prompted
 from detox.rewriter.settings import RewriterModelSettings
 
-MOST_UNKNOWN = 0.2
-"""Share of a text's tokens from which on it is not read."""
+LETTER = regex.compile(r"[\p{L}\p{M}\p{N}]")
 
 
 class Unread(NamedTuple):
     """A pair that was not learned."""
 
+    part: str
     row: int
     lang: str
     toxic: str
@@ -42,31 +40,54 @@ class Readable(NamedTuple):
     refused: list[Unread]
 
 
-def unknown_share(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> np.ndarray:
-    """Share of each text's tokens that stand for what the tokenizer does not know, 0..1 `[N]`."""
+def unknown_letters(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """The letters and digits of each text that stand in tokens which the tokenizer does not know."""
     unknown = tokenizer.unk_token_id
     if unknown is None or not texts:
-        return np.zeros(len(texts))
-    ids = tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
-    return np.array([row.count(unknown) / max(1, len(row)) for row in ids])  # type: ignore[union-attr]
+        return [""] * len(texts)
+    if not tokenizer.is_fast:
+        raise ValueError(
+            f"{type(tokenizer).__name__} does not say where its tokens stand: take a model with a fast one"
+        )
+    read = tokenizer(list(texts), add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    rows = zip(texts, read["input_ids"], read["offset_mapping"], strict=True)  # type: ignore[arg-type]
+    return [
+        "".join(
+            letter
+            for token, (begin, end) in zip(ids, offsets, strict=True)
+            if token == unknown
+            for letter in LETTER.findall(text[begin:end])
+        )
+        for text, ids, offsets in rows
+    ]
 
 
-def readable(rows: Sequence[PairRow], tokenizer: PreTrainedTokenizerBase, settings: RewriterModelSettings) -> Readable:
-    """The pairs of which both sides can be read whole."""
-    sources = [prompted(row.toxic, row.lang, settings) for row in rows]
-    sides = {
-        "source": (sources, [row.toxic for row in rows], settings.max_source_tokens),
-        "rewrite": ([row.neutral for row in rows], [row.neutral for row in rows], settings.max_target_tokens),
-    }
+def readable(
+    rows: Sequence[PairRow], tokenizer: PreTrainedTokenizerBase, settings: RewriterModelSettings, part: str
+) -> Readable:
+    """The pairs of which both sides can be read whole, and the source be written whole too, as a copy.
+
+    Args:
+        part: of the prepared pairs, for the record.
+    """
+    toxic, neutral = [row.toxic for row in rows], [row.neutral for row in rows]
     broken: dict[int, tuple[str, str]] = {}
-    for side, (texts, bare, most) in sides.items():
-        ids = tokenizer(texts, verbose=False)["input_ids"] if texts else []
-        for at, (share, row) in enumerate(zip(unknown_share(bare, tokenizer).tolist(), ids, strict=True)):  # type: ignore[arg-type]
-            if share > MOST_UNKNOWN:
-                broken.setdefault(at, ("unknown_script", f"the tokenizer does not know {share:.0%} of the {side}"))
-            elif len(row) > most:
-                broken.setdefault(at, ("too_many_tokens", f"the {side} has {len(row)} tokens, and {most} are read"))
+    for side, texts in (("source", toxic), ("rewrite", neutral)):
+        for at, letters in enumerate(unknown_letters(texts, tokenizer)):
+            if letters:
+                broken.setdefault(at, ("unknown_script", f"the tokenizer does not know {letters[:20]!r} of the {side}"))
+    sources = [prompted(row.toxic, row.lang, settings) for row in rows]
+    for side, texts, most in (
+        ("source", sources, settings.max_source_tokens),
+        ("source", toxic, settings.max_target_tokens),
+        ("rewrite", neutral, settings.max_target_tokens),
+    ):
+        for at, ids in enumerate(tokenizer(texts, verbose=False)["input_ids"] if texts else []):  # type: ignore[arg-type]
+            if len(ids) > most:
+                broken.setdefault(at, ("too_many_tokens", f"the {side} has {len(ids)} tokens, and {most} are taken"))
     refused = [
-        Unread(row.row, row.lang, row.toxic, row.neutral, *broken[at]) for at, row in enumerate(rows) if at in broken
+        Unread(part, row.row, row.lang, row.toxic, row.neutral, *broken[at])
+        for at, row in enumerate(rows)
+        if at in broken
     ]
     return Readable([row for at, row in enumerate(rows) if at not in broken], refused)

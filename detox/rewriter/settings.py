@@ -34,8 +34,9 @@ class RewriterModelSettings(Config):
     prompt: str = ""
     """Put before every source; `{lang}` in it stands for the language's code."""
     max_source_tokens: int = Field(default=128, ge=8)
-    """Longer sources are cut in training and rewritten sentence by sentence afterwards."""
+    """Longer sources are not learned, and rewritten sentence by sentence afterwards."""
     max_target_tokens: int = Field(default=128, ge=8)
+    """Pairs with a longer side are not learned."""
     tiny_width: int = Field(default=64, ge=8)
     """Width of a `tiny/…` model."""
     tiny_layers: int = Field(default=3, ge=1)
@@ -111,7 +112,8 @@ class RewriterEvaluationSettings(Config):
     """What is measured at the end of each stage, and of the run."""
 
     stage_texts: int = Field(default=200, ge=0)
-    """Validation texts that are rewritten at the end of each stage; 0: all."""
+    """Validation texts that are rewritten at the end of each stage, of each language as many as of the others as far as
+    it has them; 0: all."""
     stage_decoding: Literal["greedy", "steered"] = "greedy"
     """How: the model's likeliest text alone, or under the controls of `rewriting.decoding`."""
     bert_score: bool = True
@@ -140,3 +142,9 @@ class TrainRewriterConfig(JobConfig):
     rewriting: RewritingSettings = RewritingSettings()
     evaluation: RewriterEvaluationSettings = RewriterEvaluationSettings()
     scaling: ScalingSettings = ScalingSettings()
+
+    @model_validator(mode="after")
+    def _competence_draws_rows(self) -> TrainRewriterConfig:
+        if self.curriculum.pacing == "competence" and self.batch.by != "rows":
+            raise ValueError("competence pacing draws a number of pairs a step: set batch.by to rows")
+        return self

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -44,8 +46,8 @@ class Outcome(NamedTuple):
     """Of each stage."""
     weights: list[str]
     """URI of each stage's folder in the stage store."""
-    refused: list[Unread]
-    """Training pairs that the model cannot read, which were not learned."""
+    refused: dict[str, int]
+    """How many pairs the model cannot read, which were neither learned nor measured by, by rule."""
 
 
 def train_one_rank(
@@ -55,6 +57,7 @@ def train_one_rank(
     store: StageStore,
     callbacks_at: Callable[[int], Sequence[TrainerCallback]] = lambda _: (),
     resume_from: Path | None = None,
+    on_refused: Callable[[Sequence[Unread]], None] = lambda _: None,
 ) -> Outcome:
     """Load, tokenise and take the model through its stages on one rank.
 
@@ -62,6 +65,7 @@ def train_one_rank(
         store: finished stages of the storage.
         callbacks_at: makes the callbacks, given the optimizer step at which training goes on.
         resume_from: a checkpoint within a stage.
+        on_refused: is given the pairs that the model cannot read, before anything is trained.
 
     Raises:
         ValueError: the model can read no pair, or none of a stage's.
@@ -71,13 +75,15 @@ def train_one_rank(
     train, validation = pairs.part("train"), pairs.part("validation")
     lexicon = Lexicon.fit((row.lang, row.toxic, row.neutral) for row in train)
     loaded = load_for_training(config, train)
-    train, refused = readable(train, loaded.tokenizer, config.model)
+    train, unread = readable(train, loaded.tokenizer, config.model, "train")
+    validation, not_measured = readable(validation, loaded.tokenizer, config.model, "validation")
+    refused = [*unread, *not_measured]
+    on_refused(refused)
     if not train:
         raise ValueError(
-            f"the model can read none of the {len(refused):,} training pairs; of the first, {refused[0].reason}: raise "
+            f"the model can read none of the {len(unread):,} training pairs; of the first, {unread[0].reason}: raise "
             "--model.max-source-tokens and --model.max-target-tokens, or name a model that knows the script"
         )
-    validation = readable(validation, loaded.tokenizer, config.model).rows
     tokenised = tokenise_pairs(train, loaded.tokenizer, config.model, lexicon)
     toxicity_V = token_toxicity(tokenised, loaded.model.config.vocab_size)
     arguments = training_arguments(config, place.scratch, place.ranks)
@@ -95,13 +101,14 @@ def train_one_rank(
         callbacks=(),
     )
     made_by = produced_by(config, pairs, loaded)
-    stages = plan(train, config, made_by)
+    stages = plan(train, config, made_by, unread)
     check = StageCheck(config, loaded, pairs, lexicon)
     habit = tokenise_pairs(as_copies(train), loaded.tokenizer, config.model, lexicon)
     controller = CurriculumSeq2SeqTrainer(trainer, tokenised, habit, stages, store, config, check)
     controller.listen(callbacks_at(controller.steps_done(resume_from)))
     figures = controller.train(resume_from)
-    return Outcome(figures, [controller.folder(stage).uri for stage in stages], refused)
+    counts = Counter(pair.rule for pair in refused)
+    return Outcome(figures, [controller.folder(stage).uri for stage in stages], dict(counts.most_common()))
 
 
 def load_for_training(config: TrainRewriterConfig, train: Sequence[PairRow]) -> LoadedModel:
@@ -177,9 +184,7 @@ class StageCheck:
     ) -> None:
         self._loaded = loaded
         every = cases(pairs.part("validation"))
-        most = config.evaluation.stage_texts or len(every)
-        chosen = np.random.default_rng(config.run.seed).permutation(len(every))[:most]
-        self._cases = [every[at] for at in sorted(chosen)]
+        self._cases = drawn(every, config.evaluation.stage_texts, config.run.seed)
         judge_rows, train = pairs.part("judge"), pairs.part("train")
         self._judges = offline_judges(judge_rows, config.evaluation.bert_score) if judge_rows else None
         self._lexicon = Lexicon.fit((row.lang, row.toxic, row.neutral) for row in judge_rows or train)
@@ -216,6 +221,18 @@ class StageCheck:
         found = self._backend.written([case.source for case in wanted], [case.lang for case in wanted])
         self._loaded.model.train(was_training)
         return [row[0].text for row in found]
+
+
+def drawn(every: Sequence[Case], most: int, seed: int) -> list[Case]:
+    """At most so many cases, in their order, of each language as many as of the others if it has them; 0: all."""
+    if not most:
+        return list(every)
+    rng = np.random.default_rng(seed)
+    by_language: dict[str, list[int]] = {}
+    for at in rng.permutation(len(every)).tolist():
+        by_language.setdefault(every[at].lang, []).append(at)
+    turns = [at for turn in zip_longest(*(by_language[lang] for lang in sorted(by_language))) for at in turn]
+    return [every[at] for at in sorted([at for at in turns if at is not None][:most])]
 
 
 def stage_figures(judged: Judged) -> Figures:

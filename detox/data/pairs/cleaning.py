@@ -21,6 +21,10 @@ Toxicity = Callable[[Sequence[str], Sequence[str]], np.ndarray]
 """Texts and their languages in, toxicity 0..1 `[N]` out."""
 
 
+REPAIRED = CleaningSettings(preset="standard", pii=False)
+"""Unicode repaired and white space folded; personal data stay, since a rewrite must keep them."""
+
+
 class Cleaned(NamedTuple):
     """Pairs that may teach, with the toxicity of their sides `[P]` by the cleaning's scorer, and those that may not."""
 
@@ -56,9 +60,11 @@ def clean_pairs(pairs: Sequence[Pair], settings: PairCleaningSettings, scorer: T
 
 
 def source_groups(pairs: Sequence[Pair]) -> np.ndarray:
-    """A number for each distinct source, case, punctuation, white space and language aside; int64 `[P]`."""
+    """A number for each distinct source, case, punctuation, white space, broken encoding and language aside; int64
+    `[P]`."""
     numbers: dict[str, int] = {}
-    return np.array([numbers.setdefault(fold(pair.toxic), len(numbers)) for pair in pairs], np.int64)
+    sources = (fold(clean_text(pair.toxic, REPAIRED)) for pair in pairs)
+    return np.array([numbers.setdefault(source, len(numbers)) for source in sources], np.int64)
 
 
 def toxicities(pairs: Sequence[Pair], scorer: Toxicity | None) -> tuple[np.ndarray, np.ndarray]:
@@ -75,9 +81,8 @@ def toxicities(pairs: Sequence[Pair], scorer: Toxicity | None) -> tuple[np.ndarr
 
 
 def _normaliser(settings: PairCleaningSettings) -> Callable[[Pair], Pair]:
-    """Texts as rewriters shall see them. Personal data stay: a rewrite must keep them."""
-    preset = "standard" if settings.enabled and settings.unicode else "none"
-    rules = CleaningSettings(preset=preset, pii=False)
+    """Texts as rewriters shall see them."""
+    rules = REPAIRED if settings.enabled and settings.unicode else CleaningSettings(preset="none", pii=False)
 
     def normalise(pair: Pair) -> Pair:
         return pair._replace(toxic=clean_text(pair.toxic, rules), neutral=clean_text(pair.neutral, rules))

@@ -35,7 +35,7 @@ from detox.governance.manifest import file_digest
 from detox.runs.config import digest
 from detox.runs.storage import explained
 
-CODE_VERSION = 2
+CODE_VERSION = 3
 """To be raised with every change that alters what is written for the same settings and sources."""
 LIBRARIES = ("scikit-learn", "lingua-language-detector", "ftfy", "pyarrow")
 """Other versions of these may decide otherwise, or write other bytes."""
@@ -73,7 +73,7 @@ def prepare_pairs(settings: PairSettings, folder: Path, seed: int, scorer: Toxic
     cleaned = clean_pairs(found.pairs, settings.cleaning, scorer)
     if not cleaned.pairs:
         raise ValueError(_nothing_left(found, cleaned))
-    graded = grade(cleaned, settings, seed)
+    graded = grade(cleaned, found.pairs, settings, seed)
     with explained(str(folder)):
         folder.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(prefix=f".preparing-{folder.name}-", dir=folder.parent) as scratch:
@@ -93,14 +93,34 @@ def prepare_pairs(settings: PairSettings, folder: Path, seed: int, scorer: Toxic
     return PreparedPairs.open(folder)
 
 
-def grade(cleaned: Cleaned, settings: PairSettings, seed: int) -> Graded:
-    """Difficulty, level and part of each pair."""
+def grade(cleaned: Cleaned, read: Sequence[Pair], settings: PairSettings, seed: int) -> Graded:
+    """Difficulty, level and part of each pair.
+
+    Parts are dealt over all pairs that were read. So what cleaning refuses does not move the others: runs with and
+    without cleaning have no test source of each other's among those that they learned from.
+
+    Raises:
+        ValueError: a part that should have pairs has none, or none that cleaning left.
+    """
     pairs = cleaned.pairs
     difficulty_P = difficulty(pairs, cleaned.source_toxicity_P, settings.difficulty)
     levels_P = levels(difficulty_P, [pair.lang for pair in pairs], settings.difficulty)
-    groups_P = source_groups(pairs)
-    parts_P = deal(pairs, groups_P, settings, seed)
+    places = {pair.row: at for at, pair in enumerate(read)}
+    kept_P = np.array([places[pair.row] for pair in pairs])
+    groups_R = source_groups(read)
+    groups_P, parts_P = groups_R[kept_P], deal(read, groups_R, settings, seed)[kept_P]
+    _check_left(parts_P, settings)
     return Graded(pairs, groups_P, cleaned.source_toxicity_P, difficulty_P, levels_P, parts_P)
+
+
+def _check_left(parts_P: np.ndarray, settings: PairSettings) -> None:
+    shares = dict(zip((TRAIN, VALIDATION, TEST), settings.split.ratios, strict=True)) | {JUDGE: settings.judge_share}
+    empty = [PARTS[code] for code, share in sorted(shares.items()) if share and not (parts_P == code).any()]
+    if empty:
+        raise ValueError(
+            f"cleaning left no pairs for {' and '.join(empty)}: give more pairs, loosen --data.cleaning, "
+            "or set the part's share to 0 (--data.split.ratios, --data.judge-share)"
+        )
 
 
 def deal(pairs: Sequence[Pair], groups_P: np.ndarray, settings: PairSettings, seed: int) -> np.ndarray:
