@@ -176,7 +176,9 @@ def _train(seed: int, storage: str, rows: int) -> tuple[dict[str, TrainRewriterC
         single = StageSettings(stage="full", epochs=epochs, lr=last.lr)
         train(name, base, **{"curriculum.stages": (DEMO_HABIT, single)})
         if base.data.cleaning.enabled:
-            train(f"{name}, by competence", base, **COMPETENCE, **{"curriculum.stages": (DEMO_HABIT, single)})
+            drawn = (steps[CURRICULUM] - 0.5) * base.batch.size / pairs  # there a step is a batch, however many pairs
+            paced = single.model_copy(update={"epochs": drawn})
+            train(f"{name}, by competence", base, **COMPETENCE, **{"curriculum.stages": (DEMO_HABIT, paced)})
     for name, loss in LOSSES.items():
         otherwise = last.model_copy(update={"loss": loss})
         train(f"{CURRICULUM}, {name}", demo(), **{"curriculum.stages": (*earlier, otherwise)})

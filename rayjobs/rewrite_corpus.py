@@ -1,7 +1,7 @@
 """Rewrite the toxic texts of a corpus of any size: every column kept, five added, in the input's order.
 
     rewritten         the text without its toxicity; one that is neutral already, as it was
-    how               model, reranked, edited or already neutral
+    how               model, reranked, edited, unchanged or already neutral
     toxicity_before   0..1, float32, by the scorer that the rewriter learned from its training pairs
     toxicity_after    the same of the rewrite
     similarity        of the two, 0..1, float32

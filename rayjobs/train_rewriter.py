@@ -278,6 +278,7 @@ def check_config(config: TrainRewriterConfig) -> None:
         ValueError: sources of pairs, a model or a judge that are not there, or a training inside this process on remote
             storage.
     """
+    from detox.classifier.scorer import check_toxicity
     from detox.data.pairs.prepared import FACTS
     from detox.data.pairs.reading import locate_pairs
     from detox.models.seq2seq import check_seq2seq
@@ -289,6 +290,8 @@ def check_config(config: TrainRewriterConfig) -> None:
         locate_pairs(config.data)
     check_seq2seq(config.model.name)
     check_judges(config.evaluation.judges)
+    if config.data.cleaning.scorer:
+        check_toxicity(config.data.cleaning.scorer)
     if config.scaling.num_workers == 0 and not Storage(config.run.storage).is_local:
         raise ValueError(
             f"--scaling.num-workers 0 trains inside this process, on local folders, and run.storage is "

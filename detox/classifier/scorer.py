@@ -112,20 +112,6 @@ def load_scorer(name: str, *, device: str = "", dtype: str = "float32") -> Score
     return load_model_scorer(name, device=device, dtype=dtype)
 
 
-def check_scorer(name: str) -> None:
-    """What can be known to fail of a name that `load_scorer` is to take, before any weights are loaded.
-
-    Raises:
-        ValueError: the name leads to no scorer here. What the hub has is not asked.
-    """
-    if name.partition(":")[0] in ("lexicon", "tfidf", "endpoint", "detoxify"):
-        load_scorer(name)
-    elif not name.startswith(("detoxify/", "tiny/")):
-        from detox.models.loading import locate
-
-        locate(name)
-
-
 TOXICITY_LABELS = ("toxicity", "toxic")
 
 
@@ -136,11 +122,43 @@ def load_toxicity(name: str, *, device: str = "") -> Callable[[Sequence[str], Se
         ValueError: none of its labels is overall toxicity.
     """
     scorer = load_scorer(name, device=device)
-    found = [label for label in scorer.labels if label.casefold() in TOXICITY_LABELS or len(scorer.labels) == 1]
+    column = label_index(scorer.labels, toxicity_label(name, scorer.labels))
+    return lambda texts, langs: np.asarray(scorer.score(list(texts)).values_NL[:, column], float)
+
+
+def toxicity_label(name: str, labels: Sequence[str]) -> str:
+    """Which of a scorer's labels is overall toxicity: the one called so, or the only one.
+
+    Raises:
+        ValueError: none is.
+    """
+    found = [label for label in labels if label.casefold() in TOXICITY_LABELS or len(labels) == 1]
     if not found:
         raise ValueError(
-            f"{name} has the labels {', '.join(scorer.labels)}, none of which is overall toxicity: name a scorer with "
+            f"{name} has the labels {', '.join(labels)}, none of which is overall toxicity: name a scorer with "
             f"{' or '.join(TOXICITY_LABELS)}"
         )
-    column = label_index(scorer.labels, found[0])
-    return lambda texts, langs: np.asarray(scorer.score(list(texts)).values_NL[:, column], float)
+    return found[0]
+
+
+def check_toxicity(name: str) -> None:
+    """Refuse a name that `load_toxicity` cannot take: of a model at the price of its config file, else by loading it.
+
+    Raises:
+        ValueError: the name leads to no scorer, or none of its labels is overall toxicity.
+    """
+    if name.partition(":")[0] in ("lexicon", "tfidf", "endpoint", "detoxify"):
+        load_toxicity(name)
+    elif name.startswith("detoxify/"):
+        if name not in DETOXIFY:
+            raise ValueError(f"there is no {name}: choose one of {', '.join(DETOXIFY)}")
+    else:
+        from detox.models.loading import check_available
+
+        toxicity_label(name, [str(label) for label in (check_available(name).id2label or {}).values()])
+
+
+DETOXIFY = tuple(
+    f"detoxify/{name}" for name in ("original", "unbiased", "multilingual", "original-small", "unbiased-small")
+)
+"""Its published models."""

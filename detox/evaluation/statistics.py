@@ -118,14 +118,18 @@ def paired_bootstrap(
 def mean_of_means(groups: Sequence[np.ndarray], *, resamples: int = 1000, seed: int = 0) -> Comparison:
     """The mean over groups of the mean of their values, against 0; each group is resampled by itself.
 
-    One group gives the usual bootstrap of a mean; differences of two models on the same rows a paired test.
+    One group gives the usual bootstrap of a mean; differences of two models on the same rows a paired test. Of a single
+    value nobody knows how sure it is: then the interval is NaN, and nothing decided.
 
     Args:
         groups: of a value a row; each has one at least, none is NaN.
     """
+    value = float(np.mean([values_N.mean() for values_N in groups]))
+    if min(map(len, groups)) < 2:
+        return Comparison(value, float("nan"), float("nan"), 1.0)
     rng = np.random.default_rng(seed)
     drawn_R = np.mean([_drawn_means(values_N, resamples, rng) for values_N in groups], axis=0)
-    return _against_zero(float(np.mean([values_N.mean() for values_N in groups])), drawn_R)
+    return _against_zero(value, drawn_R)
 
 
 def _drawn_means(values_N: np.ndarray, resamples: int, rng: np.random.Generator) -> np.ndarray:

@@ -12,7 +12,17 @@ from transformers import AutoConfig, AutoModelForSeq2SeqLM, AutoTokenizer, Pretr
 
 from detox.models import tiny
 from detox.models.copying import CopyT5ForConditionalGeneration
-from detox.models.loading import Dtype, LoadedModel, ModelUnavailableError, commit, explained, give_padding, locate
+from detox.models.loading import (
+    Dtype,
+    LoadedModel,
+    ModelUnavailableError,
+    check_available,
+    commit,
+    explained,
+    give_padding,
+    local_folder,
+    locate,
+)
 
 
 def load_seq2seq(
@@ -54,19 +64,17 @@ def load_seq2seq(
 
 
 def check_seq2seq(name: str) -> None:
-    """What can be known to fail of a name that `load_seq2seq` is to take, without loading or fetching anything.
+    """Refuse a name that `load_seq2seq` cannot take, at the price of its config file.
 
     Raises:
-        ValueError: there is no such model here, or it is no encoder-decoder. What the hub has is not asked.
+        ValueError: no such model, no access to it, the hub cannot be reached, or it is no encoder-decoder.
     """
-    if name.startswith("tiny/"):
-        architecture = name.removeprefix("tiny/")
-        tiny.architecture(architecture)
-        _refuse_others(name, AutoConfig.for_model(architecture))
-        return
-    location = locate(name)
-    if not location.is_hub and not (Path(location.source) / "adapter_config.json").is_file():
-        _refuse_others(location.name, AutoConfig.from_pretrained(location.source))
+    folder = None if name.startswith("tiny/") else local_folder(name)
+    if folder is not None and not (folder / "config.json").is_file():
+        raise ModelUnavailableError(
+            f"{name} holds adapters alone, and training begins with a whole model: name the one that they belong to"
+        )
+    _refuse_others(name, check_available(name))
 
 
 def _refuse_others(name: str, config: PretrainedConfig) -> None:

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from detox.classifier.evaluation import p_value_text
-from detox.classifier.scorer import check_scorer
+from detox.classifier.scorer import check_toxicity
 from detox.data.pairs.prepared import Case, PairRow
 from detox.evaluation.judges import Judges, named_neutrality, offline_judges
 from detox.evaluation.pan_judges import PAN, pan_judges
@@ -42,7 +42,7 @@ class Outputs(NamedTuple):
 
     texts: list[str]
     how: list[str]
-    """How each was made: `model`, `reranked`, `edited`, `already neutral`; `copied` by the baseline."""
+    """How each was made: see `detox.rewriter.rerank.How`; `copied` by the baseline, `remote` by an endpoint."""
 
 
 class System(NamedTuple):
@@ -164,8 +164,13 @@ def check_judges(name: str) -> None:
     Raises:
         ValueError: it is neither one of ours nor a classifier that is there.
     """
-    if name not in ("", OFFLINE, *PAN):
-        check_scorer(name)
+    if name in ("", OFFLINE, *PAN):
+        return
+    try:
+        check_toxicity(name)
+    except ValueError as error:
+        known = ", ".join((OFFLINE, *PAN))
+        raise ValueError(f"judges are {known} or a classifier of toxicity, and {name!r} is neither: {error}") from error
 
 
 def primary_of(systems: Sequence[System], primary: str = "") -> System:
@@ -187,8 +192,8 @@ def verdict(systems: Sequence[System], primary: str = "") -> str:
     chosen = primary_of(systems, primary)
     mine = chosen.judged
     said = f"{chosen.name} {_against(systems, mine, ALL)}; J {mine.mean(PRIMARY):.3f} on {len(mine.outputs):,} texts."
-    if len(mine.languages) > 1:
-        mean = f"J {mine.mean(PRIMARY, EACH):.3f} as the mean of {len(mine.languages)} languages"
+    if len(mine.counted) > 1:
+        mean = f"J {mine.mean(PRIMARY, EACH):.3f} as the mean of {len(mine.counted)} languages"
         said += f" With every language alike it {_against(systems, mine, EACH)}; {mean}."
     return f"{said} It copies {mine.mean('copy'):.1%} of its inputs."
 

@@ -132,7 +132,9 @@ def compare(config: EvaluateRewritersConfig, recipe: str, run_uri: str, tested_u
         judges = judges_named(config.judges, judge_rows, config.embed_english)
         lexicon = Lexicon.fit(_columns(judge_rows or train))
         say(run, f"judging {len(wanted):,} texts in {', '.join(sorted({case.lang for case in wanted}))}")
-        systems = baselines(wanted, judges, lexicon, deleting_lexicon(config, names, train))
+        owner = deleter(config, names)
+        deleting = Lexicon.load(names[owner].folder / LEXICON) if owner else Lexicon.fit(_columns(train))
+        systems = baselines(wanted, judges, lexicon, deleting)
         if config.remote.base_url:
             systems.append(judged(REMOTE, remote_outputs(config, run, wanted), wanted, judges, lexicon))
             say(run, line_of(systems[-1]))
@@ -143,13 +145,13 @@ def compare(config: EvaluateRewritersConfig, recipe: str, run_uri: str, tested_u
                 systems.append(judged(system_name(name, variant), outputs, wanted, judges, lexicon))
                 say(run, line_of(systems[-1]))
         held_out = not config.all_rows_are_test
-        notices = list[str]()
+        notices = [f"delete takes out the words that {owner} learned as toxic."] if len(names) > 1 else []
         for name, rewriter in names.items():
             known = learned_from(rewriter.given)
             seen = known.sources if known else None
             if known and known.is_synthetic:
                 notices.append(f"{name} learned from synthetic pairs: its figures say nothing about real text.")
-            notices.append(overlap_notice(name, rewriter.given, seen, tested, wanted, held_out=held_out))
+            notices.append(overlap_notice(name, str(rewriter.folder), seen, tested, wanted, held_out=held_out))
             if config.judges not in PAN:
                 notices.append(judges_notice(name, seen, judge_rows))
         said = (*synthetic_notices(tested.facts), *filter(None, notices))
@@ -174,13 +176,12 @@ def compare(config: EvaluateRewritersConfig, recipe: str, run_uri: str, tested_u
     run.write_json("summary.json", flat)
 
 
-def deleting_lexicon(config: EvaluateRewritersConfig, names: dict[str, Named], train: Sequence[PairRow]) -> Lexicon:
-    """What delete takes out: what the rewriter of the verdict learned from its training pairs, so that both know the
-    same words; of the pairs at hand where an endpoint is what the verdict is about."""
-    name = config.primary.rpartition("/")[0] or next(reversed(names), "")
-    if config.primary == REMOTE or name not in names:
-        return Lexicon.fit(_columns(train))
-    return Lexicon.load(names[name].folder / LEXICON)
+def deleter(config: EvaluateRewritersConfig, names: dict[str, Named]) -> str:
+    """Whose lexicon says what delete takes out: that of the rewriter which the verdict is about, so that both know the
+    same words; empty where it is about an endpoint: then that of the pairs at hand."""
+    if config.primary == REMOTE:
+        return ""
+    return config.primary.rpartition("/")[0] or next(reversed(names), "")
 
 
 def tested_cases(config: EvaluateRewritersConfig, tested: PreparedPairs) -> list[Case]:

@@ -5,6 +5,7 @@ Shapes: N rows.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -31,6 +32,9 @@ from detox.rewriter.lexicon import Lexicon, units
 
 ALL, EACH = "all", "mean of languages"
 """In place of a language: all rows alike, or every language alike."""
+LEAST_TEXTS = 10
+"""Of a language, to count in the mean of languages where another has as many: a few texts whose language was told wrong
+are no language."""
 NAN = float("nan")
 PRIMARY = "j_2024"
 
@@ -48,6 +52,12 @@ class Judged(NamedTuple):
     def languages(self) -> list[str]:
         """Of the rows, sorted."""
         return sorted(set(self.langs_N.tolist()))
+
+    @property
+    def counted(self) -> list[str]:
+        """The languages that count in their mean."""
+        texts = Counter(self.langs_N.tolist())
+        return [lang for lang in self.languages if texts[lang] >= LEAST_TEXTS] or self.languages
 
     def mean(self, figure: str, lang: str = ALL) -> float:
         """Mean over the rows of a language; of `ALL`, over all rows; of `EACH`, over the means of the languages, as the
@@ -79,7 +89,7 @@ class Judged(NamedTuple):
     def _groups(self, values_N: np.ndarray, lang: str) -> list[np.ndarray]:
         """The values that are defined, of the rows that `lang` means; of `EACH` by language. None is empty."""
         if lang == EACH:
-            return [group for one in self.languages for group in self._groups(values_N, one)]
+            return [group for one in self.counted for group in self._groups(values_N, one)]
         chosen_N = ~np.isnan(values_N) & (True if lang == ALL else self.langs_N == lang)
         return [values_N[chosen_N]] if chosen_N.any() else []
 

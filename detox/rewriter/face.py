@@ -39,7 +39,8 @@ CONTROL = regex.compile(r"[^\P{Cc}\s]")
 Piece = tuple[str, str]
 """A cleaned piece of a text, and its language."""
 RANKS: tuple[How, ...] = ("unchanged", "edited", "reranked", "model", "already neutral")
-"""A text in pieces was made in the first of these ways that any of them was."""
+"""A text in pieces was made in the first of these ways that any of them was; `unchanged` only as a whole."""
+CHANGED: tuple[How, ...] = ("edited", "reranked", "model")
 BLANK = Rewrite("", "already neutral", 0.0, 0.0, 1.0)
 
 
@@ -188,6 +189,8 @@ class Rewriter:
             part if rewrite.how == "already neutral" else in_its_space(part, rewrite.text)
             for part, rewrite in zip(parts, made, strict=True)
         )
+        if how == "unchanged" and (others := [one.how for one in made if one.how in CHANGED]):
+            how = min(others, key=RANKS.index)
         if len(made) == 1:
             return Rewrite(text, how, before, after, made[0].similarity)
         return Rewrite(text, how, before, after, edit_similarity(clean, self.clean(text)))

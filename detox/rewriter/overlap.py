@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from detox.data.near_duplicates import fold
-from detox.data.pairs.prepared import FACTS, Case, PairRow, PreparedPairs
+from detox.data.pairs.prepared import Case, PairRow, PreparedPairs
 from detox.governance.manifest import MANIFEST
+from detox.runs.rundir import COMPLETE
 from detox.runs.storage import Storage
 
 SEEN_PARTS = ("train", "validation")
@@ -83,7 +84,7 @@ def learned_from(rewriter: str) -> Learned | None:
         stages = storage.child("stages")
         for name in stages.names():
             folder = stages.child(name)
-            if not name.startswith("pairs-") or not folder.exists(FACTS):
+            if not name.startswith("pairs-") or not folder.exists(COMPLETE):
                 continue
             with tempfile.TemporaryDirectory(prefix="detox-pairs-") as scratch:
                 pairs = PreparedPairs.open(folder.localise(Path(scratch)))

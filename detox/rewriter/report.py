@@ -18,7 +18,7 @@ from detox.data.pairs.prepared import Case
 from detox.evaluation.judges import Judges
 from detox.evaluation.report import Block, Callout, Cell, Code, Report, Table, Text, Tile, Tiles, Tone, key_values
 from detox.rewriter.comparison import System, primary_of, verdict
-from detox.rewriter.evaluation import ALL, EACH, PRIMARY, Judged
+from detox.rewriter.evaluation import ALL, EACH, LEAST_TEXTS, PRIMARY, Judged
 from detox.rewriter.lexicon import Lexicon
 from detox.rewriter.report_sections import (
     language_blocks,
@@ -61,6 +61,8 @@ SYNTHETIC_NOTICE = (
     "The pairs of this run are synthetic, written by templates. Its figures show that the machinery works and say "
     "nothing about real text."
 )
+MOST_COLUMNS = 8
+"""Systems beside each other in a table; of more each has a row."""
 OVER = {ALL: "all texts", EACH: "the languages"}
 TONES: dict[str, Tone] = {"better": "good", "worse": "bad", "undecided": "warning"}
 
@@ -185,19 +187,25 @@ def _figures(systems: Sequence[System], judges: Judges) -> list[Block]:
     columns = ["system", "J 2024 (95 %)", "lift over copy", f"J 2024, {EACH} (95 %)", "J 2025 (95 %)"]
     columns += [f"J 2025, {EACH} (95 %)", "copies (95 %)"]
     others = [name for name in FIGURES if name not in (PRIMARY, "j_2025", "copy")]
+    across = [system.name for system in systems]
     rows: list[list[Cell]] = [
         [FIGURES[name], *(with_interval(system.judged, name) for system in systems)] for name in others
     ]
+    head = "figure"
+    if len(systems) > MOST_COLUMNS:
+        rows = [[name, *(row[at] for row in rows)] for at, name in enumerate(across, 1)]
+        across, head = [FIGURES[name] for name in others], "system"
     said = "; ".join(f"{role.replace('_', ' ')}: {name}" for role, name in judges.names().items())
     return [
         Text(
             "J is PAN's joint score, the mean over texts of a product: in 2024 STA · SIM · chrF, in 2025 an STA and an "
             "SIM that look at the reference too, and fluency. That of 2025 rewards copying (copies scored 0.475 in the "
             "shared task), so that of 2024 leads here. The shared tasks rank by the mean of the languages. Intervals "
-            "are of 1,000 bootstrap resamples of the texts, of each language by itself where it is their mean."
+            "are of 1,000 bootstrap resamples of the texts, of each language by itself where it is their mean, "
+            f"in which languages of less than {LEAST_TEXTS} texts do not count."
         ),
         Table("J and copies", columns, main, f"Judges: {said}. Figures by other judges do not compare."),
-        Table("Everything that was measured (95 %)", ["figure", *(system.name for system in systems)], rows, MEANING),
+        Table("Everything that was measured (95 %)", [head, *across], rows, MEANING),
     ]
 
 
@@ -218,7 +226,7 @@ def _losses(losses: Mapping[str, float]) -> Table | None:
 
 def _significance(systems: Sequence[System], chosen: System) -> list[Block]:
     rows: list[list[Cell]] = []
-    aggregates = (ALL, EACH) if len(chosen.judged.languages) > 1 else (ALL,)
+    aggregates = (ALL, EACH) if len(chosen.judged.counted) > 1 else (ALL,)
     for system in systems:
         for over in aggregates if system.name != chosen.name else ():
             found = chosen.judged.better_than(system.judged, lang=over)

@@ -103,6 +103,8 @@ def with_interval(mine: Judged, figure: str, lang: str = ALL, *, percent: bool =
     value, (low, high) = mine.mean(figure, lang), mine.interval(figure, lang)
     if math.isnan(value):
         return "–"
+    if math.isnan(low):
+        return f"{value:.1%}" if percent else f"{value:.3f}"
     return f"{value:.1%} ({low:.1%}–{high:.1%})" if percent else f"{value:.3f} ({low:.3f}–{high:.3f})"
 
 
@@ -153,8 +155,8 @@ def stage_blocks(stages: Sequence[Mapping[str, Any]]) -> list[Block]:
     ]
     drawn = [figure for figure in figures if figure is not None]
     note = (
-        "At the end of each stage, on validation texts: the model's likeliest text, neither reranked nor edited; with "
-        "95 % bootstrap intervals."
+        "At the end of each stage, on as many validation texts of each language: the model's likeliest text, under the "
+        "controls if evaluation.stage_decoding is steered, neither reranked nor edited; with 95 % bootstrap intervals."
     )
     blocks: list[Block] = [Text(note), Table("Stages", ["stage", *present.values()], rows)]
     langs = sorted({key.partition("/")[2] for stage in stages for key in stage if key.startswith("joint/")})

@@ -22,7 +22,7 @@ from detox.rewriter.generation_settings import RerankSettings
 from detox.rewriter.lexicon import Lexicon, Span, cut, tokens
 
 How = Literal["model", "reranked", "edited", "unchanged", "already neutral"]
-"""`unchanged`: a toxic text for which there was no better one."""
+"""`unchanged`: for this text there was no better one."""
 
 MOST_TRIED = 100
 """Words of which each is tried to be cut out: a text with a word less is scored for each."""
@@ -142,6 +142,8 @@ class Reranker:
         if before < self._settings.neutral_below:
             return "already neutral"
         if before > self._settings.copies_above and normalised(text) == normalised(request.source):
+            return "unchanged"
+        if text == request.source and text not in request.candidates:
             return "unchanged"
         if request.candidates and text == request.candidates[0]:
             return "model"

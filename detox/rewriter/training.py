@@ -167,4 +167,6 @@ def training_arguments(config: TrainRewriterConfig, scratch: Path, ranks: int) -
         ValueError: a precision that the hardware does not have.
     """
     common = common_arguments(config, scratch, ranks)
+    if config.scaling.num_workers == 0:  # with workers Ray Train takes the checkpoints away, and keeps as many
+        common["save_total_limit"] = config.checkpoints.keep
     return Seq2SeqTrainingArguments(**common, lr_scheduler_type=config.optimiser.schedule)

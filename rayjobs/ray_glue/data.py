@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,24 @@ def prepared_stage(settings: DataSettings, seed: int, storage: Storage, map_shar
     return StageStore(storage).run("data", {**fingerprint(settings), "seed": seed}, produce)
 
 
+def refuse_other_choices(settings: PairSettings, folder: Storage) -> None:
+    """Raises:
+    ValueError: a choice that is neither the default nor what the pairs in `folder` were prepared with.
+    """
+    wanted, usual = settings.model_dump(mode="json"), PairSettings().model_dump(mode="json")
+    prepared = json.loads(folder.read_text(FACTS))["settings"]
+    other = [name for name in CHOICES if wanted[name] != usual[name] and wanted[name] != prepared.get(name)]
+    if other:
+        raise ValueError(
+            f"{folder.uri} holds prepared pairs, which are taken whole: leave out what begins with "
+            f"{' or '.join('--data.' + name.replace('_', '-') for name in other)}, or name the raw source"
+        )
+
+
+CHOICES = ("limit", "languages", "lang", "cleaning", "difficulty", "split", "judge_share")
+"""Settings of pairs that are made when they are prepared."""
+
+
 def pairs_stage(settings: PairSettings, seed: int, storage: Storage) -> Storage:
     """The prepared pairs: the folder that `settings.source` names, or the stage store's, made now if need be.
 
@@ -42,11 +61,7 @@ def pairs_stage(settings: PairSettings, seed: int, storage: Storage) -> Storage:
     """
     folders = [Storage(source) for source in settings.source]
     if len(folders) == 1 and folders[0].exists(FACTS):
-        if settings.limit or settings.languages:
-            raise ValueError(
-                f"{folders[0].uri} holds prepared pairs, which are taken whole: leave out --data.limit and "
-                "--data.languages, or name the raw source"
-            )
+        refuse_other_choices(settings, folders[0])
         return folders[0]
     scorer = settings.cleaning.scorer
     description = pairs.fingerprint(settings, seed)

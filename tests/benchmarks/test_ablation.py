@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.ablation import CURRICULUM, FIGURES, Measured, main, table, unseen
+from benchmarks.ablation import CONTROLS, CURRICULUM, FIGURES, LOSSES, Measured, main, table, unseen
 from detox.data.synthetic_pairs import generate_pairs
+from detox.rewriter.comparison_settings import VARIANTS
 
 
 def test_the_table_has_means_and_each_seed() -> None:
@@ -37,8 +38,11 @@ def test_a_small_ablation(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> 
     out = capfd.readouterr().out.splitlines()
     lines = [json.loads(line) for line in out if line.startswith('{"benchmark"')]
     steps = {line["system"]: line["steps"] for line in lines if "system" in line}
-    assert len(steps) == 15
-    assert steps["baseline, as many steps"] == steps["cleaned, as many steps"] == steps[CURRICULUM]
+    named = [name for name in steps if name not in ("copy", "delete", "reference")]
+    assert len(named) == len({*named}) == 7 + len(LOSSES) + len(VARIANTS) - 1 + len(CONTROLS) + 1
+    assert {f"{CURRICULUM}, {loss}" for loss in LOSSES} | {f"{CURRICULUM}/{control}" for control in CONTROLS} < {*named}
+    alike = ("baseline, as many steps", "cleaned, as many steps", "cleaned, as many steps, by competence")
+    assert {steps[name] for name in alike} == {steps[CURRICULUM]}
     [command] = [line.partition(": python ")[2] for line in out if line.startswith("the report of seed 1")]
     subprocess.run([sys.executable, *command.split(), "--dry-run"], check=True, stdout=subprocess.DEVNULL)
     assert command.index("curriculum-odds-ratio-s1") < command.index("curriculum-s1")

@@ -58,6 +58,10 @@ def test_chrf_is_sacrebleus_and_takes_the_nearest_reference() -> None:
     assert chrf(["abcdef"], [["abcdxy"]])[0] == pytest.approx((4 / 6 + 3 / 5 + 2 / 4 + 1 / 3) / 6)
     assert chrf(["abcdef"], [["abcdxy", "abcdef"]])[0] == pytest.approx(1)
     assert chrf([""], [["abc"]])[0] == 0
+    # Of `abcd` and `abc` precisions are 3/4, 2/3, 1/2 and recalls 1, 1, 1 for 1 to 3 characters (longer n-grams are not
+    # there on both sides); F with beta 2 is 5PR / (4P + R) of their means P = 23/36 and R = 1.
+    precision = (3 / 4 + 2 / 3 + 1 / 2) / 3
+    assert chrf(["abcd"], [["abc"]])[0] == pytest.approx(5 * precision / (4 * precision + 1), abs=1e-6)
 
 
 def test_copies() -> None:

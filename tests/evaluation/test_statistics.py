@@ -12,6 +12,7 @@ from detox.evaluation.statistics import (
     Comparison,
     Statistic,
     macro_roc_auc,
+    mean_of_means,
     mean_statistic,
     paired_bootstrap,
     roc_auc,
@@ -137,3 +138,27 @@ def test_too_few_rows_of_a_class() -> None:
         macro_roc_auc(np.zeros((4, 1)), np.ones((4, 1)))
     with pytest.raises(ValueError, match="undefined on 40 of 40 resamples"):
         paired_bootstrap(lambda _: float("nan"), mean_statistic(np.ones(5)), 5, resamples=40)
+
+
+def test_the_mean_of_means_weighs_groups_alike() -> None:
+    """(0.5 + 0.2) / 2; the first group alone varies, its standard error of 0.05 counts half: 95 % are ±0.049."""
+    groups = [np.array([0.0, 1.0] * 50), np.full(400, 0.2)]
+    found = mean_of_means(groups)
+    assert found.difference == pytest.approx(0.35)
+    assert (found.high - found.low) / 2 == pytest.approx(0.049, rel=0.15)
+    assert found.p_value == pytest.approx(2 / 1001)
+    assert found.verdict == "better"
+
+
+def test_a_single_value_decides_nothing() -> None:
+    found = mean_of_means([np.full(50, 0.3), np.array([0.9])])
+    assert found.difference == pytest.approx(0.6)
+    assert np.isnan([found.low, found.high]).all()
+    assert (found.p_value, found.verdict) == (1.0, "undecided")
+
+
+def test_many_values_are_drawn_in_blocks() -> None:
+    """A million values of which half are 1: 95 % are ±0.00098."""
+    found = mean_of_means([np.tile([0.0, 1.0], 500_000)], resamples=200)
+    assert (found.low + found.high) / 2 == pytest.approx(0.5, abs=0.0005)
+    assert (found.high - found.low) / 2 == pytest.approx(0.00098, rel=0.25)

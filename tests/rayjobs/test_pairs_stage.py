@@ -54,8 +54,13 @@ def test_a_prepared_folder_is_taken_whole(source: Path, tmp_path: Path) -> None:
     made = pairs_stage(settings, 1, Storage(tmp_path))
     prepared = override(settings, {"source": (made.uri,)})
     assert pairs_stage(prepared, 7, Storage(tmp_path / "other")).uri == made.uri
-    with pytest.raises(ValueError, match="taken whole: leave out --data.limit"):
-        pairs_stage(override(prepared, {"limit": 10}), 7, Storage(tmp_path / "other"))
+    for change in ({"limit": 10}, {"languages": ("de",)}, {"cleaning.enabled": False}, {"judge_share": 0.5}):
+        name = next(iter(change)).partition(".")[0].replace("_", "-")
+        with pytest.raises(ValueError, match=f"taken whole: leave out what begins with --data.{name}, or name the raw"):
+            pairs_stage(override(prepared, change), 7, Storage(tmp_path / "other"))
+    other = pairs_stage(override(settings, {"judge_share": 0.5}), 1, Storage(tmp_path))
+    same = override(prepared, {"source": (other.uri,), "judge_share": 0.5})
+    assert pairs_stage(same, 7, Storage(tmp_path / "other")).uri == other.uri
 
 
 def test_cleaning_by_a_named_scorer(source: Path, tmp_path: Path) -> None:

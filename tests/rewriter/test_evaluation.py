@@ -109,6 +109,14 @@ def test_the_mean_of_languages_weighs_them_alike() -> None:
     assert found.better_than(other).difference == pytest.approx(0.08)
 
 
+def test_a_few_texts_are_no_language() -> None:
+    """Nine texts whose language was told wrong do not make a tenth of the mean; where all are few, all count."""
+    found = judged([0.5] * 20 + [0.0] * 9, "a" * 20 + "b" * 9)
+    assert (found.languages, found.counted) == (["a", "b"], ["a"])
+    assert found.mean("j_2024", EACH) == 0.5
+    assert judged([0.5, 0.5, 0.0]).counted == ["a", "b"]
+
+
 def test_unknown_rows_do_not_count() -> None:
     found = judged([0.5, np.nan, np.nan])
     assert found.mean("j_2024") == 0.5

@@ -22,6 +22,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = storage / "pairs.jsonl"
     path.write_text("\n".join(map(json.dumps, generate_pairs(160))))
     pairs = prepare_pairs(PairSettings(source=(str(path),)), storage / "stages" / "pairs-1", 1)
+    (pairs.folder / "COMPLETE").touch()
+    damaged = storage / "stages" / "pairs-0"  # as a killed preparation leaves one
+    damaged.mkdir()
+    (damaged / "pairs.json").write_text((pairs.folder / "pairs.json").read_text())
     for name, digest in (("mine", pairs.digest), ("foreign", "0" * 64)):
         (storage / name / "artifact").mkdir(parents=True)
         parents = [{"name": "pairs", "digest": digest, "classification": "open"}]
@@ -86,6 +90,7 @@ def test_pairs_that_were_made_are_known_to_be(place: Path, tmp_path: Path) -> No
     assert not mine.is_synthetic
     settings = PairSettings(source=("synthetic_pairs",), limit=160)
     made = prepare_pairs(settings, tmp_path / "stages" / "pairs-1", 1)
+    (made.folder / "COMPLETE").touch()
     (tmp_path / "run" / "artifact").mkdir(parents=True)
     parents = [{"name": "pairs", "digest": made.digest, "classification": "open"}]
     (tmp_path / "run" / "artifact" / "manifest.json").write_text(json.dumps({"parents": parents}))

@@ -18,6 +18,8 @@ from detox.rewriter.evaluation import EACH
 from detox.rewriter.lexicon import Lexicon
 from detox.runs.config import override
 
+pytestmark = pytest.mark.data
+
 
 @pytest.fixture(scope="module")
 def found(data_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> list[System]:
@@ -39,8 +41,9 @@ def test_by_the_measure_of_2024_delete_is_far_better_than_copy(found: list[Syste
 
 
 def test_by_the_measure_of_2025_copy_comes_close_to_delete(found: list[System]) -> None:
-    """It gives a copy half of its STA at least, since a copy is no more toxic than its source."""
+    """It gives a copy half of its STA at least, since a copy is no more toxic than its source. In the shared task
+    delete stays ahead (0.536 against 0.475); by these judges it does not."""
     copied, cut = (system.judged.mean("j_2025", EACH) for system in found)
-    assert 0.8 * cut < copied < 1.1 * cut  # 0.89 in the shared task, 1.01 here
+    assert copied == pytest.approx(cut, rel=0.15)  # 0.89 of it in the shared task, 1.01 here
     assert found[0].judged.rows["sta_2025"].min() >= 0.5
     assert found[0].judged.mean("copy") == 1

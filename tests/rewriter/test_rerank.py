@@ -128,3 +128,9 @@ def test_the_similarity_is_that_of_edits() -> None:
     `you ` and `n`, so 2 x 5 / 18."""
     assert edit_similarity("You moron", "you dunce") == pytest.approx(10 / 18)
     assert edit_similarity("", "") == 1.0
+
+
+def test_what_stays_as_it_is_is_said_to() -> None:
+    """A toxic source without a better rewrite, and one that is hardly toxic, of which nothing can be cut."""
+    assert chosen("idiot", known=("idiot",))[:2] == ("idiot", "unchanged")
+    assert chosen("xqz", neutral_below=0.01, known=("xqz",), most_cuts=1)[:2] == ("xqz", "unchanged")

@@ -50,7 +50,16 @@ def edit_distance(pair: Pair) -> float:
 
 def levels(difficulty_P: np.ndarray, langs: Sequence[str], settings: DifficultySettings) -> np.ndarray:
     """Index into `LEVELS` of each pair, int8 `[P]`: by quantiles, of each language where `per_language`, or at fixed
-    difficulties; of some languages at borders of their own. Equal difficulties have equal levels."""
+    difficulties; of some languages at borders of their own. Equal difficulties have equal levels.
+
+    Raises:
+        ValueError: borders of a language that no pair is in.
+    """
+    if missing := sorted(settings.language_borders.keys() - set(langs)):
+        raise ValueError(
+            f"--data.difficulty.language-borders names {', '.join(missing)}, and the pairs are in "
+            f"{', '.join(sorted(set(langs)))}: leave it out"
+        )
     levels_P = np.zeros(len(difficulty_P), np.int8)
     langs_P = np.array(langs if settings.per_language else [""] * len(langs))
     for lang in set(langs_P.tolist()):

@@ -6,7 +6,6 @@ Rules of refusal: `malformed_row`, `missing_side`, `undecodable_bytes`, `split_u
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
@@ -19,8 +18,6 @@ from detox.data.pairs.sources import LANG, NEUTRAL, PAIR_SOURCES
 from detox.data.reading import MISSING_SPELLINGS, SPLIT_NAMES, RefusedError, checked_split, checked_text
 from detox.data.settings import DataSettings
 from detox.data.sources.source import Comment
-
-CODE = re.compile(r"[a-z]{2,3}")
 
 
 class Pair(NamedTuple):
@@ -134,11 +131,11 @@ def _pair(row: int, part: Part, record: Comment | Malformed, settings: PairSetti
         checked_text(text)
     named = part.split or ""
     split = checked_split(record.split) or SPLIT_NAMES.get(named, "")
-    code = str(lang or settings.lang or ("" if named in SPLIT_NAMES else named)).strip().lower()
-    if code in MISSING_SPELLINGS:
-        code = ""
-    if code and not CODE.fullmatch(code):
-        raise RefusedError("language_unknown", f"language {lang!r} is no code of ISO 639, such as en")
+    said = str(lang or settings.lang or ("" if named in SPLIT_NAMES else named)).strip()
+    try:
+        code = "" if said.lower() in MISSING_SPELLINGS else language.code_of(said)
+    except ValueError as error:
+        raise RefusedError("language_unknown", str(error)) from None
     return Pair(row, part.name, code, toxic, neutral, split)
 
 

@@ -161,6 +161,8 @@ def test_a_language_may_have_borders_of_its_own() -> None:
     assert levels(difficulty_P, langs, shares).tolist() == [0, 1, 2, 0, 0, 2]
     with pytest.raises(ValueError, match=r"language_borders must rise between 0 and 1, those of de were \(0.5, 0.4\)"):
         DifficultySettings(language_borders={"de": (0.5, 0.4)})
+    with pytest.raises(ValueError, match="names tt, and the pairs are in de, en: leave it out"):
+        levels(difficulty_P, langs, DifficultySettings(language_borders={"tt": (0.4, 0.5)}))
     with pytest.raises(ValueError, match="per_language is off"):
         DifficultySettings(language_borders={"de": (0.4, 0.5)}, per_language=False)
 
