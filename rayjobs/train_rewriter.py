@@ -4,6 +4,9 @@ Pairs are prepared (`detox.data.pairs`), one `Seq2SeqTrainer` takes the model th
 Train (`detox.rewriter.curriculum`), then the rewriter is judged on texts that nothing of it has seen, beside copying
 the input and deleting toxic words (`detox.rewriter.evaluation`).
 
+What a stage leaves is in the stage store (`stages.json` names its folder), so the same command with fewer stages gives
+the rewriter of an earlier one, with its report, and trains nothing.
+
     python -m rayjobs.train_rewriter demo
     python -m rayjobs.train_rewriter mt5_curriculum --scaling.use-gpu True
 """

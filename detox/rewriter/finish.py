@@ -67,7 +67,7 @@ def finish(config: TrainRewriterConfig, recipe: str, run_uri: str, pairs_uri: st
         folder = Path(scratch)
         pairs = PreparedPairs.open(Storage(pairs_uri).localise(folder))
         train = pairs.part("train")
-        loaded = load_for_training(config, train)
+        loaded = load_for_training(config, train, trained["base_revision"])
         load_trainable(loaded.model, Storage(trained["weights"][-1]))
         loaded.model.eval()
         helpers = Helpers.fit(*columns(train))

@@ -54,8 +54,9 @@ MEANING = (
     "STA: probability that the output is neutral. SIM: similarity of source and output. chrF, BLEU, BERTScore and "
     "exact match: against the nearest reference; within J, chrF against the first, as in PAN. Copies: the source "
     "again, but for case, punctuation and white space; toxic copies: of sources that the judge finds toxic. Bits: the "
-    "fewer, the more ordinary the output. Facts: names, numbers and links of the source; words: those of its words "
-    "that are not toxic. A dash: no judge at hand, or nothing to count."
+    "fewer, the more ordinary the output. Facts: names, numbers and links of the source, names being capitalised "
+    "words within a sentence, so scripts without capitals have none; words: those of its words that are not toxic. A "
+    "dash: no judge at hand, or nothing to count."
 )
 SYNTHETIC_NOTICE = (
     "The pairs of this run are synthetic, written by templates. Its figures show that the machinery works and say "
@@ -200,7 +201,8 @@ def _figures(systems: Sequence[System], judges: Judges) -> list[Block]:
         Text(
             "J is PAN's joint score, the mean over texts of a product: in 2024 STA · SIM · chrF, in 2025 an STA and an "
             "SIM that look at the reference too, and fluency. That of 2025 rewards copying (copies scored 0.475 in the "
-            "shared task), so that of 2024 leads here. The shared tasks rank by the mean of the languages. Intervals "
+            "shared task), so that of 2024 leads here. The shared tasks rank by the mean of the languages, with "
+            "judges of each year's own: only those of pan2024 make J 2024 official, and of pan2025 J 2025. Intervals "
             "are of 1,000 bootstrap resamples of the texts, of each language by itself where it is their mean, "
             f"in which languages of less than {LEAST_TEXTS} texts do not count."
         ),

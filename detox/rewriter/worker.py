@@ -44,6 +44,8 @@ class Outcome(NamedTuple):
 
     figures: list[Figures]
     """Of each stage."""
+    base_revision: str
+    """Commit of a base model from the hub, which the weights stand on; empty for any other."""
     weights: list[str]
     """URI of each stage's folder in the stage store."""
     refused: dict[str, int]
@@ -108,11 +110,16 @@ def train_one_rank(
     controller.listen(callbacks_at(controller.steps_done(resume_from)))
     figures = controller.train(resume_from)
     counts = Counter(pair.rule for pair in refused)
-    return Outcome(figures, [controller.folder(stage).uri for stage in stages], dict(counts.most_common()))
+    weights = [controller.folder(stage).uri for stage in stages]
+    return Outcome(figures, loaded.revision, weights, dict(counts.most_common()))
 
 
-def load_for_training(config: TrainRewriterConfig, train: Sequence[PairRow]) -> LoadedModel:
-    """The base model, with adapters where wanted; the same on every rank and after every restart."""
+def load_for_training(config: TrainRewriterConfig, train: Sequence[PairRow], revision: str = "") -> LoadedModel:
+    """The base model, with adapters where wanted; the same on every rank and after every restart.
+
+    Args:
+        revision: the commit of the hub that was trained on; empty: the one that the name means.
+    """
     settings, seed = config.model, config.run.seed
     texts = [text for row in train for text in (row.toxic, row.neutral)][:TEXTS_FOR_TOKENIZER]
     options: dict[str, Any] = {
@@ -122,7 +129,8 @@ def load_for_training(config: TrainRewriterConfig, train: Sequence[PairRow]) -> 
         "num_heads": TINY_HEADS,
         "d_kv": settings.tiny_width // TINY_HEADS,
     }
-    loaded = load_seq2seq(settings.name, texts_for_tokenizer=texts, seed=seed, **options)
+    name = f"{settings.name.partition('@')[0]}@{revision}" if revision else settings.name
+    loaded = load_seq2seq(name, texts_for_tokenizer=texts, seed=seed, **options)
     model: Any = loaded.model
     if settings.lora.rank:
         with torch.random.fork_rng(devices=[]):

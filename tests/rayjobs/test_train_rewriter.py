@@ -11,17 +11,22 @@ from pathlib import Path
 from typing import get_args
 
 import psutil
-import pyarrow.parquet as pq
 import pytest
 
 import detox
+from benchmarks.ablation import unseen
+from detox.data.pairs.prepared import cases
 from detox.data.synthetic_pairs import generate_pairs
-from detox.evaluation.minilm import MiniLm
+from detox.evaluation.judges import offline_judges
 from detox.governance.manifest import verify_manifest
+from detox.rewriter.comparison import judged_systems
+from detox.rewriter.evaluation import Judged, judge
+from detox.rewriter.lexicon import Lexicon
 from detox.rewriter.rerank import How
 from detox.rewriter.settings import StageSettings, TrainRewriterConfig
 from detox.runs.config import override, to_json
 from rayjobs import train_rewriter
+from rayjobs.train_rewriter import DEMO_HABIT, demo, demo_baseline
 
 
 @pytest.fixture(scope="module")
@@ -152,6 +157,17 @@ def test_pairs_that_the_model_cannot_read_are_kept_with_their_reason(inside: Pat
     )
 
 
+def test_the_rewriter_of_an_earlier_stage_needs_no_training(source: Path, inside: Path) -> None:
+    """The same schedule without its last stage: its stage is in the store, and the new run writes its artifact."""
+    first = override(config(source, inside.parent), {"curriculum.stages": (StageSettings(stage="easy", epochs=3),)})
+    train_rewriter.run(override(first, {"run.name": "first"}), "demo")
+    events = [json.loads(line)["event"] for line in (inside.parent / "first" / "metrics.jsonl").open(encoding="utf-8")]
+    assert "train" not in events
+    earlier, later = (json.loads((inside.parent / name / "stages.json").read_text()) for name in ("first", "run"))
+    assert earlier["weights"] == later["weights"][:1]
+    assert detox.Rewriter.load(str(inside.parent / "first")).rewrite("you idiot")[0].how in get_args(How)
+
+
 def test_a_missing_source_stops_before_the_run_takes_its_name(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="nowhere.csv"):
         train_rewriter.run(config(tmp_path / "nowhere.csv", tmp_path), "demo")
@@ -207,17 +223,32 @@ def test_a_killed_driver_and_the_same_command_change_nothing(source: Path, tmp_p
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_the_demo_shows_s2s_problem_and_its_end(tmp_path: Path) -> None:
-    """S2 5.1: the baseline copies most of its inputs; the curriculum alone at most a quarter, with decoding a tenth, at
-    a higher J, as near to the sources as people's rewrites are but for 0.05."""
-    common = {"scaling.num_workers": 0, "run.storage": str(tmp_path)}
-    for recipe in ("demo_baseline", "demo"):
-        train_rewriter.run(override(train_rewriter.RECIPES[recipe](), common | {"run.name": recipe}), recipe)
-    baseline, demo = (json.loads((tmp_path / name / "summary.json").read_text()) for name in ("demo_baseline", "demo"))
-    assert baseline["copy/greedy"] >= 0.5
-    assert demo["copy/greedy"] <= 0.25
-    assert demo["copy/full"] <= 0.10
-    assert demo["j_2024/full"] > demo["j_2024/greedy"] > baseline["j_2024/greedy"]
-    rows = pq.read_table(tmp_path / "demo" / "outputs.parquet").to_pylist()
-    copied = [row for row in rows if row["system"] == "copy"]
-    people = MiniLm().cosine([row["source"] for row in copied], [row["references"][0] for row in copied])
-    assert demo["similarity/full"] >= people.mean() - 0.05
+    """S2 5.1, on texts that none has seen: the baseline copies most of its inputs; the curriculum alone at most a
+    quarter and less than the baseline does after as many steps; with decoding at most a tenth, at a higher J, as near
+    to the sources as people's rewrites are but for 0.05. `benchmarks.ablation` shows three seeds."""
+    as_long = StageSettings(stage="full", epochs=5, lr=2e-3)
+    configs = {
+        "baseline": demo_baseline(),
+        "as-long": override(demo_baseline(), {"curriculum.stages": (DEMO_HABIT, as_long)}),
+        "demo": demo(),
+    }
+    common = {"scaling.num_workers": 0, "run.storage": str(tmp_path), "evaluation.test_texts": 20}
+    for name, recipe in configs.items():
+        train_rewriter.run(override(recipe, common | {"run.name": name}), name)
+    pairs = unseen(tmp_path / "pairs", demo().data.limit)
+    wanted, judge_rows = cases(pairs.part("test")), pairs.part("judge")
+    judges, lexicon = offline_judges(judge_rows), Lexicon.fit((row.lang, row.toxic, row.neutral) for row in judge_rows)
+    found: dict[str, Judged] = {}
+    for name in configs:
+        variants = ("greedy", "full") if name == "demo" else ("greedy",)
+        rewriter = detox.Rewriter.load(str(tmp_path / name))
+        for system in judged_systems(rewriter, wanted, judges, lexicon, variants, name):
+            found[system.name] = system.judged
+    alone, full = found["demo/greedy"], found["demo/full"]
+    assert found["baseline/greedy"].mean("copy") >= 0.5
+    assert alone.mean("copy") <= 0.25
+    assert alone.mean("copy") < found["as-long/greedy"].mean("copy")
+    assert full.mean("copy") <= 0.10
+    assert full.mean("j_2024") > alone.mean("j_2024") > found["as-long/greedy"].mean("j_2024")
+    people = judge("people", [case.references[0] for case in wanted], wanted, judges, lexicon)
+    assert full.mean("similarity") >= people.mean("similarity") - 0.05

@@ -10,6 +10,7 @@ import pytest
 
 from detox.governance.manifest import write_manifest
 from detox.rewriter.face import Rewriter
+from detox.rewriter.generation_settings import DecodingSettings
 from detox.rewriter.rerank import Rewrite
 from serve import rewriter
 from serve.rewriter import Asked, RewriterReplica, RewriterService, rewritten
@@ -50,6 +51,19 @@ def test_requests_that_come_together_get_what_each_gets_alone(runs: dict[str, Pa
     assert (rude, thanks) == (expected[:1], expected[1:2])
     assert expected[0].text == CIVIL
     assert expected[1].how == "already neutral"
+
+
+def test_the_controls_of_decoding_hold_in_service(tmp_path: Path) -> None:
+    """A model with a copy head, untrained, copies; against its source's toxic words it does not."""
+    never = DecodingSettings(copy_penalty=30.0, lexicon=30.0)
+    write_rewriter(tmp_path / "plain", "copy_t5")
+    write_rewriter(tmp_path / "steered", "copy_t5", decoding=never)
+    service = RewriterService(
+        RewriterServeSettings(model=str(tmp_path / "plain"), adapters={"steered": str(tmp_path / "steered")})
+    )
+    (plain,), (steered,) = (one.candidates([RUDE], ["en"]) for one in (service.main, service.adapter("steered")))
+    assert "plonker" in plain[0]
+    assert "plonker" not in steered[0]
 
 
 def test_a_model_that_hangs_is_unwell(runs: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
