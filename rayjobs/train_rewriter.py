@@ -141,8 +141,8 @@ def embedded() -> TrainRewriterConfig:
 
     `tiny/copy_t5` (`detox.models.copying`) begins as a model that copies and learns from easy, then medium, then all
     pairs where not to; any text can be copied, since its tokenizer spells what it does not know in bytes. Its
-    candidates are sampled, and reranked together with what taking toxic words out gives; steering them away from the
-    source's toxic words as well made them worse on the validation part. Small languages come more often, which made
+    candidates are sampled, and reranked together with what taking words out gives; steering them away from the source's
+    toxic words as well made them worse on the validation part. Small languages come more often, which made
     them better there, and English no worse. It is an encoder-decoder like any other to
     losses, decoding and PPO.
     """
@@ -167,7 +167,7 @@ def embedded() -> TrainRewriterConfig:
         rewriting=RewritingSettings(
             generation=GenerationSettings(mode="sample", candidates=8, temperature=0.7, top_k=20, max_new_tokens=96),
             rerank=RerankSettings(
-                neutrality=0.5, similarity=1.5, edits="candidate", neutral_below=0.05, copies_above=0.05
+                neutrality=0.5, similarity=1.5, edits="every_word", neutral_below=0.05, copies_above=0.05
             ),
         ),
         evaluation=RewriterEvaluationSettings(variants=("greedy", "full")),

@@ -106,8 +106,10 @@ class RerankSettings(Config):
     """A source with less toxicity stays as it is; 0: every source is rewritten."""
     copies_above: float = Field(default=0.3, ge=0, le=1)
     """A source with more toxicity is toxic: its copy is no rewrite."""
-    edits: Literal["last_resort", "candidate"] = "last_resort"
-    """Whether cutting the toxic words out is tried where no candidate will do, or competes with them."""
+    edits: Literal["last_resort", "candidate", "every_word"] = "last_resort"
+    """Cutting the toxic words out is tried where no candidate will do (`last_resort`), or competes with them
+    (`candidate`); with `every_word` so does the text without any one of its words, which helps where a lexicon learned
+    few: with 160 to 210 pairs a language it raised J in each of nine languages."""
     most_cuts: int = Field(default=3, ge=1)
     """Words that may be cut out where the lexicon knows none."""
 

@@ -105,19 +105,22 @@ class Reranker:
             if only_edit and worth[mine][:-1].max(initial=0.0) >= 1:
                 mine = slice(mine.start, mine.stop - 1)  # the edit comes last
             best = mine.start + int(np.argmax(worth[mine]))
-            how = self._how(request, texts[best], edit, before)
+            how = self._how(request, texts[best], before)
             chosen.append(Rewrite(texts[best], how, before, float(toxicity[best]), float(similarity[best])))
         return chosen
 
     def _offers(self, request: Request, edit: str, before: float) -> list[str]:
         """What may be given out: the source alone where it is neutral; else the candidates that are no copies of it,
-        and the edit, which is the source again where nothing can be cut out."""
+        perhaps the source without any one of its words, and the edit: the source again, where nothing can be cut out.
+        """
         if before < self._settings.neutral_below:
             return [request.source]
         is_toxic = before > self._settings.copies_above
         copy = normalised(request.source)
         fit = [text for text in request.candidates if text.strip() and not (is_toxic and normalised(text) == copy)]
-        return [*dict.fromkeys(text for text in fit if text != edit), edit]
+        if self._settings.edits == "every_word":
+            fit += [cut(request.source, [word]) for word in self._suspects(request.source, request.lang)]
+        return [*dict.fromkeys(text for text in fit if text != edit and next(tokens(text), None)), edit]
 
     def _worth(
         self,
@@ -138,7 +141,7 @@ class Reranker:
         )
         return np.where(similarity >= settings.least_similarity, worth, worth - 1.0)
 
-    def _how(self, request: Request, text: str, edit: str, before: float) -> How:
+    def _how(self, request: Request, text: str, before: float) -> How:
         if before < self._settings.neutral_below:
             return "already neutral"
         if before > self._settings.copies_above and normalised(text) == normalised(request.source):
@@ -147,7 +150,7 @@ class Reranker:
             return "unchanged"
         if request.candidates and text == request.candidates[0]:
             return "model"
-        return "edited" if text == edit != request.source and text not in request.candidates else "reranked"
+        return "reranked" if text in request.candidates else "edited"
 
     def edit(self, source: str, lang: str) -> str:
         """The source without its toxic words; the lexicon's, or the least tolerable by the scorer. Never empty: where

@@ -134,3 +134,12 @@ def test_what_stays_as_it_is_is_said_to() -> None:
     """A toxic source without a better rewrite, and one that is hardly toxic, of which nothing can be cut."""
     assert chosen("idiot", known=("idiot",))[:2] == ("idiot", "unchanged")
     assert chosen("xqz", neutral_below=0.01, known=("xqz",), most_cuts=1)[:2] == ("xqz", "unchanged")
+
+
+def test_every_word_may_be_tried_for_the_one_to_cut_out() -> None:
+    """No candidate is neutral, and the lexicon knows a word that is not the one: it would cut out two."""
+    source, known = "you moron, read the silly page", ("moron", "silly")
+    assert chosen(source, source, known=known, edits="candidate")[:2] == ("you, read the page", "edited")
+    assert chosen(source, source, known=known, edits="every_word")[:2] == ("you, read the silly page", "edited")
+    assert chosen(source, "you, read the silly page", edits="every_word").how == "model"
+    assert chosen("moron", edits="every_word")[:2] == ("moron", "unchanged"), "something must be left"
