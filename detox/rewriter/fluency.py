@@ -50,15 +50,20 @@ class CharacterModel:
 
     def bits(self, texts: Sequence[str], langs: Sequence[str]) -> np.ndarray:
         """Mean bits a character, the end counted, float64 `[N]`; the lower, the more fluent."""
-        return np.array([self._bits(text, lang) for text, lang in zip(texts, langs, strict=True)])
+        known: dict[str, dict[str, float]] = defaultdict(dict)
+        """Language -> n-gram -> bits. Candidates for one text share most of their n-grams."""
+        return np.array([self._bits(text, lang, known[lang]) for text, lang in zip(texts, langs, strict=True)])
 
-    def _bits(self, text: str, lang: str) -> float:
+    def _bits(self, text: str, lang: str, known: dict[str, float]) -> float:
         counts = self._counts.get(lang, self._counts[ALL])
         padded = BEGIN * (ORDER - 1) + text + END
-        positions = range(ORDER - 1, len(padded))
-        return -sum(math.log2(_probability(counts, padded[at - ORDER + 1 : at], padded[at])) for at in positions) / len(
-            positions
-        )
+        total = 0.0
+        for at in range(ORDER, len(padded) + 1):
+            ngram = padded[at - ORDER : at]
+            if ngram not in known:
+                known[ngram] = -math.log2(_probability(counts, ngram[:-1], ngram[-1]))
+            total += known[ngram]
+        return total / (len(text) + 1)
 
     def save(self, path: Path) -> None:
         """One parquet file, a row an n-gram."""
