@@ -164,6 +164,7 @@ class CurriculumSeq2SeqTrainer:
             **{key.removeprefix("eval_"): value for key, value in self._trainer.evaluate().items()},
             **self._evaluate(),
         }
+        figures = {name: value for name, value in figures.items() if not math.isnan(value)}
         self._keep(stage, figures)
         return figures
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from detox.data.synthetic_pairs import generate_pairs
 from detox.governance.manifest import verify_manifest
 from detox.rewriter.artifact import read_facts
 from detox.rewriter.comparison import VARIANTS, varied_settings
@@ -51,7 +52,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         recipe: [*own, *SHORT, "--run.storage", "{tmp}/runs", "--run.name", recipe]
         for recipe, own in TRAIN_REWRITER.items()
     }
-    models = write_models(tmp / "hub", MODELS, head="seq2seq_lm")
+    texts = [text for pair in generate_pairs(120) for text in (pair["toxic"], pair["neutral"])]
+    models = write_models(tmp / "hub", MODELS, head="seq2seq_lm", texts=texts)
     with stub_hub(tmp / "hf_home", models=models, datasets=datasets) as hub:
         run_python(hub, RUN_EACH, json.dumps(words).replace("{tmp}", str(tmp)))
     return tmp / "runs"

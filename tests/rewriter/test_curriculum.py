@@ -132,6 +132,17 @@ def test_pairs_that_the_model_cannot_read_are_not_learned_and_not_lost(pairs: Pr
     assert len(refused) > len(train_rows), "they are handed on before it fails"
 
 
+def test_without_pairs_to_validate_by_there_are_no_figures_of_it(tmp_path: Path) -> None:
+    (tmp_path / "pairs.jsonl").write_text("\n".join(json.dumps(pair) for pair in generate_pairs(120, noise=0)))
+    settings = override(
+        PairSettings(source=(str(tmp_path / "pairs.jsonl"),)), {"split.ratios": (0.8, 0.0, 0.2), "judge_share": 0.2}
+    )
+    (found,) = train(config(EASY), prepare_pairs(settings, tmp_path / "prepared", 1), tmp_path)
+    assert found["train_loss"] > 0
+    assert not found.keys() & {"loss", "perplexity", "joint"}
+    json.dumps(found, allow_nan=False)
+
+
 def test_a_schedule_with_the_same_beginning_does_not_train_it_again(whole, pairs, tmp_path: Path) -> None:
     """Easy and medium are taken from the store; the hard stage with another rate starts from their weights."""
     folder, before = tmp_path, whole[1]
