@@ -209,4 +209,7 @@ def test_a_rewriter_is_called_after_its_run() -> None:
 @pytest.mark.timeout(300)
 def test_a_task_on_ray_finds_what_one_process_finds(done: Path, place: Path, own_ray: None) -> None:
     main(place, **{"scaling.num-workers": "1", "run.name": "on-ray"})
-    assert summary(place / "runs" / "on-ray") == summary(done)
+    on_ray, inside = summary(place / "runs" / "on-ray"), summary(done)
+    assert on_ray.keys() == inside.keys()
+    for name, value in inside.items():  # sums of other threads differ in their last bit
+        assert on_ray[name] == (pytest.approx(value, rel=1e-12) if isinstance(value, float) else value), name
