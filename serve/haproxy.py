@@ -2,10 +2,12 @@
 
 `serve.local` sets them itself; on a cluster: `eval "$(python -m serve.haproxy)" && ray start …`.
 
-What a killed replica leaves unanswered is asked again of another one. For that HAProxy must have the whole request
-before it passes any of it on, which it has of requests up to 16 KB; nothing that is asked here changes by being asked
-twice, but for a suggestion, which is then kept twice. Where none is left to ask, HAProxy answers 503 with Retry-After,
-not 500; Ray's proxy in Python, to which it turns last, still says 500.
+What a killed replica leaves unanswered is asked again of another one, and so is what was answered 500: while an
+application is built again, Ray lists no replica, and its proxy in Python, to which HAProxy turns then, says 500 of one
+that dies. For that HAProxy must have the whole request before it passes any of it on, which it has of requests up to
+16 KB; nothing that is asked here changes by being asked twice, but for a suggestion, which is then kept twice. A fault
+of our own that comes every time is asked for nine times before the client hears of it. Where none is left to ask,
+HAProxy answers 503 with Retry-After, not 500.
 """
 
 from __future__ import annotations
@@ -32,9 +34,11 @@ def environment(unavailable: str = str(UNAVAILABLE)) -> dict[str, str]:
     return {
         "RAY_SERVE_ENABLE_HA_PROXY": "1",  # in place of Ray's proxy in Python
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
-        "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
+        "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response 500",
         # the next try is at another replica, but of three two may be gone
         "RAY_SERVE_HAPROXY_RETRIES": "8",
+        # a killed replica's neighbours go on being asked: only health checks take a server out
+        "RAY_SERVE_HAPROXY_OBSERVE_MARK_DOWN_ENABLED": "0",
         # Ray writes this one into HAProxy's `defaults` as it stands, the last line of them: there is no other way to
         # say more there
         "RAY_SERVE_HAPROXY_BALANCE_ALGORITHM": "\n    ".join(["leastconn", *defaults]),

@@ -43,6 +43,7 @@ backend replicas
     server living 127.0.0.1:{living} check observe layer4 error-limit 3 on-error mark-down
 """
 
+FAILED = b"HTTP/1.1 500 Internal Server Error\r\ncontent-length: 3\r\nconnection: close\r\n\r\n{!}"
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}"
 
 
@@ -89,19 +90,26 @@ def haproxy(folder: Path, dying: int, living: int, log: int = 9) -> Iterator[str
         process.wait()
 
 
+@pytest.mark.parametrize("left", [b"", FAILED])
 @pytest.mark.parametrize("pause", [0.0, 0.05])
-def test_what_a_dying_replica_leaves_is_asked_again(tmp_path: Path, pause: float) -> None:
-    """Whether head and body come together or, as most clients send them, apart."""
+def test_what_a_dying_replica_leaves_is_asked_again(tmp_path: Path, pause: float, left: bytes) -> None:
+    """Nothing, or the 500 of Ray's proxy; whether head and body come together or, as most clients send them, apart."""
     body = b'{"input": "you"}'
 
     def parts() -> Iterator[bytes]:
         time.sleep(pause)
         yield body
 
-    with replica(b"") as dying, replica(OK) as living, haproxy(tmp_path, dying, living) as url:
+    with replica(left) as dying, replica(OK) as living, haproxy(tmp_path, dying, living) as url:
         for _ in range(20):
             answer = httpx.post(url, content=parts(), headers={"content-length": str(len(body))}, timeout=10)
             assert answer.status_code == 200
+
+
+def test_a_fault_that_comes_every_time_reaches_the_client(tmp_path: Path) -> None:
+    with replica(FAILED) as first, replica(FAILED) as second, haproxy(tmp_path, first, second) as url:
+        answer = httpx.post(url, json={"input": "you"}, timeout=60)
+    assert (answer.status_code, answer.content) == (500, b"{!}")
 
 
 def test_where_nobody_is_left_the_answer_is_503(tmp_path: Path) -> None:

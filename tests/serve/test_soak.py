@@ -89,7 +89,7 @@ def events(seconds: int) -> Iterator[tuple[int, str]]:
 
 def deploy(head: Mapping[str, str], model: Path, port: int, folder: Path) -> None:
     """What an operator does: name the model in the config, and deploy it again."""
-    replicas = {"num_replicas": 2, "ray_actor_options": {"num_cpus": 0.1}}
+    replicas = {"ray_actor_options": {"num_cpus": 0.1}}
     config = {
         "proxy_location": "HeadOnly",
         "http_options": {"host": "127.0.0.1", "port": port},
@@ -98,7 +98,11 @@ def deploy(head: Mapping[str, str], model: Path, port: int, folder: Path) -> Non
                 "name": "toxicity",
                 "import_path": "serve.app:build",
                 "args": {"classifier": {"model": str(model), "dtype": "float32", "threads": 1}},
-                "deployments": [{"name": "gateway"} | replicas, {"name": "classifier"} | replicas],
+                "deployments": [
+                    # a roll-over stops one, while one that died is not back yet
+                    {"name": "gateway", "num_replicas": 3} | replicas,
+                    {"name": "classifier", "num_replicas": 2} | replicas,
+                ],
             }
         ],
     }
