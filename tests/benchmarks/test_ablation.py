@@ -31,7 +31,7 @@ def test_nothing_is_tested_that_was_learned_from(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_a_small_ablation(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """All systems are trained and judged, and as many steps are as many."""
     main(["--seeds", "1", "--rows", "150", "--storage", str(tmp_path), "--processes", "1"])

@@ -20,7 +20,7 @@ MODELS = {"google/mt5-base": "mt5", "google/flan-t5-base": "t5", "bigscience/mt0
 SHORT = [
     "--optimiser.max-steps", "2", "--scaling.num-workers", "0", "--scaling.use-gpu", "False",
     "--evaluation.stage-texts", "2", "--evaluation.test-texts", "3", "--evaluation.variants", "greedy", "full",
-    "--rewriting.generation.max-new-tokens", "24",
+    "--model.max-target-tokens", "64", "--rewriting.generation.max-new-tokens", "24",
 ]  # fmt: skip
 TRAIN_REWRITER: dict[str, list[str]] = {
     "mt5_baseline": [],
