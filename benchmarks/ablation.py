@@ -56,7 +56,6 @@ CONTROLS = {
 """Each alone, on the curriculum's model, greedy."""
 DIVERSE = GenerationSettings(mode="beam", candidates=4, beams=8, groups=4, diversity=2.5, max_new_tokens=80)
 """In place of the recipe's samples, as many candidates, reranked."""
-COMPETENCE = {"curriculum.pacing": "competence"}
 TEST_SEED, TEST_ROWS = 7, 1600
 """Of the pairs that judge and test."""
 
@@ -178,7 +177,8 @@ def _train(seed: int, storage: str, rows: int) -> tuple[dict[str, TrainRewriterC
         if base.data.cleaning.enabled:
             drawn = (steps[CURRICULUM] - 0.5) * base.batch.size / pairs  # there a step is a batch, however many pairs
             paced = single.model_copy(update={"epochs": drawn})
-            train(f"{name}, by competence", base, **COMPETENCE, **{"curriculum.stages": (DEMO_HABIT, paced)})
+            changes = {"curriculum.pacing": "competence", "curriculum.stages": (DEMO_HABIT, paced)}
+            train(f"{name}, by competence", base, **changes)
     for name, loss in LOSSES.items():
         otherwise = last.model_copy(update={"loss": loss})
         train(f"{CURRICULUM}, {name}", demo(), **{"curriculum.stages": (*earlier, otherwise)})

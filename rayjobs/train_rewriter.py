@@ -142,9 +142,8 @@ def embedded() -> TrainRewriterConfig:
     `tiny/copy_t5` (`detox.models.copying`) begins as a model that copies and learns from easy, then medium, then all
     pairs where not to; any text can be copied, since its tokenizer spells what it does not know in bytes. Its
     candidates are sampled, and reranked together with what taking words out gives; steering them away from the source's
-    toxic words as well made them worse on the validation part. Small languages come more often, which made
-    them better there, and English no worse. It is an encoder-decoder like any other to
-    losses, decoding and PPO.
+    toxic words as well made them worse on the validation part. Small languages come more often, which made them better
+    there, and English no worse. It is an encoder-decoder like any other to losses, decoding and PPO.
     """
     return TrainRewriterConfig(
         model=RewriterModelSettings(

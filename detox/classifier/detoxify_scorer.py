@@ -79,9 +79,16 @@ def load_detoxify_folder(folder: str | Path, *, device: str = "", dtype: str = "
     return load_detoxify("", checkpoint=found[0], huggingface_config_path=folder, device=device, dtype=dtype)
 
 
-def _download(name: str) -> Path:
+def check_published(name: str) -> None:
+    """Raises:
+    ValueError: Detoxify has published no model of this name.
+    """
     if name not in MODEL_URLS:
         raise ValueError(f"there is no detoxify/{name}: choose one of {', '.join(f'detoxify/{n}' for n in MODEL_URLS)}")
+
+
+def _download(name: str) -> Path:
+    check_published(name)
     url = MODEL_URLS[name]
     path = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[-1]
     if not path.exists():

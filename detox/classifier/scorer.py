@@ -150,15 +150,10 @@ def check_toxicity(name: str) -> None:
     if name.partition(":")[0] in ("lexicon", "tfidf", "endpoint", "detoxify"):
         load_toxicity(name)
     elif name.startswith("detoxify/"):
-        if name not in DETOXIFY:
-            raise ValueError(f"there is no {name}: choose one of {', '.join(DETOXIFY)}")
+        from detox.classifier.detoxify_scorer import check_published
+
+        check_published(name.removeprefix("detoxify/"))
     else:
         from detox.models.loading import check_available
 
         toxicity_label(name, [str(label) for label in (check_available(name).id2label or {}).values()])
-
-
-DETOXIFY = tuple(
-    f"detoxify/{name}" for name in ("original", "unbiased", "multilingual", "original-small", "unbiased-small")
-)
-"""Its published models."""

@@ -126,8 +126,6 @@ class CompetenceSampler(MicroBatchSampler):
         rank: int = 0,
         ranks: int = 1,
     ) -> None:
-        if settings.by != "rows":
-            raise ValueError("competence pacing draws a number of pairs a step: set batch.by to rows")
         self._order = np.argsort(difficulty_P, kind="stable")
         self._total, self._initial = steps, initial
         super().__init__(lengths, settings, seed, rank, ranks)

@@ -144,17 +144,7 @@ def compare(config: EvaluateRewritersConfig, recipe: str, run_uri: str, tested_u
             for variant, outputs in made_by.items():
                 systems.append(judged(system_name(name, variant), outputs, wanted, judges, lexicon))
                 say(run, line_of(systems[-1]))
-        held_out = not config.all_rows_are_test
-        notices = [f"delete takes out the words that {owner} learned as toxic."] if len(names) > 1 else []
-        for name, rewriter in names.items():
-            known = learned_from(rewriter.given)
-            seen = known.sources if known else None
-            if known and known.is_synthetic:
-                notices.append(f"{name} learned from synthetic pairs: its figures say nothing about real text.")
-            notices.append(overlap_notice(name, str(rewriter.folder), seen, tested, wanted, held_out=held_out))
-            if config.judges not in PAN:
-                notices.append(judges_notice(name, seen, judge_rows))
-        said = (*synthetic_notices(tested.facts), *filter(None, notices))
+        said = (*synthetic_notices(tested.facts), *notices(config, names, tested, wanted, judge_rows))
         facts = run_facts(run, "evaluate", recipe, config, tested.facts, notices=said)
         page = comparison_report(
             systems,
@@ -182,6 +172,30 @@ def deleter(config: EvaluateRewritersConfig, names: dict[str, Named]) -> str:
     if config.primary == REMOTE:
         return ""
     return config.primary.rpartition("/")[0] or next(reversed(names), "")
+
+
+def notices(
+    config: EvaluateRewritersConfig,
+    names: dict[str, Named],
+    tested: PreparedPairs,
+    wanted: Sequence[Case],
+    judge_rows: Sequence[PairRow],
+) -> list[str]:
+    """What a reader must know of the rewriters before their figures: whose words delete knows, what was made up, and
+    who has seen the test or what the judges learned from."""
+    found = list[str]()
+    if len(names) > 1 and (owner := deleter(config, names)):
+        found.append(f"delete takes out the words that {owner} learned as toxic.")
+    held_out = not config.all_rows_are_test
+    for name, rewriter in names.items():
+        known = learned_from(rewriter.given)
+        seen = known.sources if known else None
+        if known and known.is_synthetic:
+            found.append(f"{name} learned from synthetic pairs: its figures say nothing about real text.")
+        found.append(overlap_notice(name, str(rewriter.folder), seen, tested, wanted, held_out=held_out))
+        if config.judges not in PAN:
+            found.append(judges_notice(name, seen, judge_rows))
+    return list(filter(None, found))
 
 
 def tested_cases(config: EvaluateRewritersConfig, tested: PreparedPairs) -> list[Case]:

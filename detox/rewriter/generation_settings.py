@@ -108,8 +108,8 @@ class RerankSettings(Config):
     """A source with more toxicity is toxic: its copy is no rewrite."""
     edits: Literal["last_resort", "candidate", "every_word"] = "last_resort"
     """Cutting the toxic words out is tried where no candidate will do (`last_resort`), or competes with them
-    (`candidate`); with `every_word` so does the text without any one of its words, which helps where a lexicon learned
-    few: with 160 to 210 pairs a language it raised J in each of nine languages."""
+    (`candidate`); with `every_word` so does the text without any one of its words, which helps most where a lexicon
+    learned few words (docs/results.md)."""
     most_cuts: int = Field(default=3, ge=1)
     """Words that may be cut out where the lexicon knows none."""
 

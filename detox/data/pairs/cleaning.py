@@ -19,8 +19,6 @@ from detox.data.settings import CleaningSettings
 
 Toxicity = Callable[[Sequence[str], Sequence[str]], np.ndarray]
 """Texts and their languages in, toxicity 0..1 `[N]` out."""
-
-
 REPAIRED = CleaningSettings(preset="standard", pii=False)
 """Unicode repaired and white space folded; personal data stay, since a rewrite must keep them."""
 
