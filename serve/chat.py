@@ -112,7 +112,8 @@ def adapter_of(request: ChatRequest, rewriting: Rewriting) -> str:
     if request.model in rewriting.model.adapters:
         return request.model
     known = ", ".join((rewriting.model.name, *rewriting.model.adapters))
-    raise ApiError("not_found", f"The model '{request.model}' does not exist: choose one of {known}.", param="model")
+    message = f"The model '{request.model}' does not exist: choose one of {known}."
+    raise ApiError("not_found", message, param="model", code="model_not_found")
 
 
 async def complete(request: ChatRequest, rewriting: Rewriting) -> dict[str, Any]:

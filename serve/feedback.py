@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import threading
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
@@ -36,21 +37,23 @@ class FeedbackStore:
         except OSError as error:
             raise ValueError(f"feedback cannot be written to {folder} ({error}): name another folder") from None
 
-    def add(self, suggestion: Suggestion, key: str) -> None:
-        """Keep one, on the disk when this returns.
+    def add(self, suggestions: Sequence[Suggestion], key: str) -> None:
+        """Keep what was suggested of one comment, on the disk when this returns.
 
         Raises:
             ApiError: the disk is full.
         """
         now = datetime.now(UTC)
-        row = {"text": suggestion.text, **suggestion.scores}
-        row |= {"lang": (suggestion.languages or [""])[0], "community": suggestion.community_id}
-        row |= {"session": suggestion.session_id, "key": key, "at": now.isoformat(timespec="seconds")}
-        line = json.dumps(row, ensure_ascii=False) + "\n"
+        lines = ""
+        for suggestion in suggestions:
+            row = {"text": suggestion.text, **suggestion.scores}
+            row |= {"lang": (suggestion.languages or [""])[0], "community": suggestion.community_id}
+            row |= {"session": suggestion.session_id, "key": key, "at": now.isoformat(timespec="seconds")}
+            lines += json.dumps(row, ensure_ascii=False) + "\n"
         path = self._folder / f"{now:%Y-%m-%d}-{self._own}.jsonl"
         try:
             with self._lock, path.open("a", encoding="utf-8", errors="replace") as file:
-                file.write(line)
+                file.write(lines)
                 file.flush()
                 os.fsync(file.fileno())
         except OSError:

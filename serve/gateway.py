@@ -24,7 +24,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from serve import chat, moderations, native, perspective, tei
+from serve import batches, chat, moderations, native, perspective, tei
 from serve.admission import RateLimits, Room
 from serve.errors import ApiError
 from serve.feedback import FeedbackStore
@@ -46,7 +46,13 @@ BEARER = "bearer "
 KEY_HEADERS = ["authorization", "x-api-key", "x-goog-api-key", "content-type"]
 UNJUDGED = "x-unjudged-categories"
 DECISION, VERSION = "x-decision-id", "x-model-version"
+REQUEST = "x-request-id"
+"""The decision again, where OpenAI's clients look for it."""
 FAILED = "The service failed; the error was logged."
+MOST_SECONDS = 55.0
+"""For an answer, or the beginning of a stream: less than Serve's own limit (`request_timeout_s: 60`), whose answer is
+in no vendor's words."""
+TOO_SLOW = "The service took too long: ask again later, or send less at a time."
 
 Handler = Callable[[bytes, Key], Awaitable[Response]]
 Words = Callable[[ApiError], tuple[int, dict[str, Any]]]
@@ -107,6 +113,7 @@ class Gateway:
             post("/v1/moderations", "classify", moderations.status_and_body, self._moderate),
             post("/predict", "classify", tei.status_and_body, self._predict),
             post("/v1/chat/completions", "detoxify", moderations.status_and_body, self._chat),
+            Route("/batch", self._batch, methods=["POST"]),
             Route("/v1/models", self._models),
             Route("/$discovery/rest", self._discovery),
             Route("/health", self._health),
@@ -123,10 +130,14 @@ class Gateway:
                 self._check_origin(request)
                 key = self._keys.find(secret_of(request), scope)
                 self._rates.take(key)
-                return named(await handler(await body_of(request, self._settings.most_body_bytes), key))
+                async with asyncio.timeout(MOST_SECONDS):
+                    return named(await handler(await body_of(request, self._settings.most_body_bytes), key))
             except ApiError as error:
                 self._meters.refused(path, error.kind)
                 return refusal(error, words)
+            except TimeoutError:
+                self._meters.refused(path, "overloaded")
+                return refusal(ApiError("overloaded", TOO_SLOW, retry_after=5), words)
             except Exception as error:
                 log.error("%s failed: %s", path, type(error).__name__)  # the message may hold what the client sent
                 return refusal(ApiError("internal", FAILED), words)
@@ -193,11 +204,19 @@ class Gateway:
     async def _analyze(self, body: bytes, key: Key) -> Response:
         return JSONResponse(await perspective.analyze(body, self._judge, self._translate))
 
+    async def _batch(self, request: Request) -> Response:
+        """Needs no key itself: each part has its own."""
+        try:
+            body = await body_of(request, self._settings.most_body_bytes)
+            return named(await batches.answered(request, body, self.app))
+        except ApiError as error:
+            return refusal(error, perspective.status_and_body)
+
     async def _suggest(self, body: bytes, key: Key) -> Response:
         if self._feedback is None:
             raise ApiError("not_found", "Suggestions are not taken here.")
-        answer, suggestion = await perspective.suggest(body, self._judge)
-        await asyncio.to_thread(self._feedback.add, suggestion, key.id)
+        answer, suggestions = await perspective.suggest(body, self._judge)
+        await asyncio.to_thread(self._feedback.add, suggestions, key.id)
         return JSONResponse(answer)
 
     async def _moderate(self, body: bytes, key: Key) -> Response:
@@ -299,6 +318,7 @@ class Gateway:
 WORDS: dict[str, Words] = {
     "/v1alpha1/": perspective.status_and_body,
     "/$discovery/": perspective.status_and_body,
+    "/batch": perspective.status_and_body,
     "/v1/moderations": moderations.status_and_body,
     "/v1/chat": moderations.status_and_body,
     "/v1/models": moderations.status_and_body,
@@ -340,6 +360,7 @@ def decided(answer: dict[str, Any]) -> Response:
 def named(response: Response) -> Response:
     """With a decision id and the model's version, for which the vendors' bodies have no place."""
     response.headers.setdefault(DECISION, native.decision())
+    response.headers[REQUEST] = response.headers[DECISION]
     if version := _answering.get():
         response.headers.setdefault(VERSION, version)
     return response
@@ -372,5 +393,6 @@ async def body_of(request: Request, most: int) -> bytes:
 
 def refusal(error: ApiError, words: Words) -> Response:
     status, body = words(error)
-    headers = {**error.headers(), DECISION: native.decision()}
+    decision = native.decision()
+    headers = {**error.headers(), DECISION: decision, REQUEST: decision}
     return Response(json.dumps(body, ensure_ascii=False), status, headers=headers, media_type="application/json")

@@ -171,10 +171,7 @@ def _over(label_sets: Sequence[Sequence[str]], own: Mapping[str, float]) -> floa
 
 
 TYPES: dict[Fault, str] = {
-    "no_key": "authentication_error",
-    "bad_key": "authentication_error",
-    "forbidden": "permission_error",
-    "rate_limited": "rate_limit_error",
+    "rate_limited": "requests",
     "overloaded": "server_error",
     "internal": "server_error",
 }
@@ -187,6 +184,6 @@ def status_and_body(error: ApiError) -> tuple[int, dict[str, Any]]:
         "message": error.message,
         "type": TYPES.get(error.kind, "invalid_request_error"),
         "param": error.param or None,
-        "code": CODES.get(error.kind),
+        "code": error.detail.get("code", CODES.get(error.kind)),
     }
     return STATUS[error.kind], {"error": body}

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate
 from typing import Any
 
@@ -25,7 +25,9 @@ from serve.judge import Judge, Scored
 from serve.perspective_messages import (
     AnalyzeCommentRequest,
     AttributeParameters,
+    AttributeScores,
     Context,
+    Score,
     SuggestCommentScoreRequest,
     TextEntry,
 )
@@ -62,9 +64,10 @@ async def analyze(body: bytes, judge: Judge, translate: Translate = as_it_is) ->
     text = _text(request.comment)
     _check_context(request.context)
     asked = _asked(request, judge)
-    detected, is_known = ("", False) if request.languages else await judge.language(text, judge.model.languages)
+    detected, is_known = await judge.language(text, judge.model.languages)
     languages = _languages(request, detected)
-    supported = asked if is_known else _supported(languages, detected, request, asked, judge)
+    is_supported = is_known and not request.languages
+    supported = asked if is_supported else _supported(languages, detected, request, asked, judge)
     answer: dict[str, Any] = {}
     if supported:
         parts = spans_of(text) if request.span_annotations else [text]
@@ -77,44 +80,61 @@ async def analyze(body: bytes, judge: Judge, translate: Translate = as_it_is) ->
     return answer | ({"clientToken": request.client_token} if request.client_token else {})
 
 
-async def suggest(body: bytes, judge: Judge) -> tuple[dict[str, Any], Suggestion]:
-    """The answer to `comments:suggestscore`, and what is to be stored.
+async def suggest(body: bytes, judge: Judge) -> tuple[dict[str, Any], list[Suggestion]]:
+    """The answer to `comments:suggestscore`, and what is to be stored: the comment with its scores, and each part of it
+    that has scores of its own.
 
     Raises:
-        ApiError: as above; a score outside 0..1, or none at all.
+        ApiError: as above; a score outside 0..1, a span outside the comment, or no score at all.
     """
     request = _parsed(_SUGGEST, body)
     text = _text(request.comment)
     _check_context(request.context)
     backed = perspective_labels(judge.model.labels)
-    scores: dict[str, float] = {}
+    scores: dict[str, dict[str, float]] = {}
     for attribute, given in (request.attribute_scores or {}).items():
         if attribute not in backed:
             raise _unknown_attribute(attribute)
-        value = given.summary_score.value if given and given.summary_score else None
-        if value is None or not 0 <= value <= 1:
-            raise _refused(
-                f"The suggested score of {attribute} must be a summaryScore with a value between 0 and 1.",
-                param=f"attribute_scores.{attribute}",
-            )
-        scores[backed[attribute]] = value
+        for part, value in _suggested(text, attribute, given or AttributeScores()):
+            scores.setdefault(part, {})[backed[attribute]] = value
     if not scores:
         raise _refused("Missing attribute_scores", param="attribute_scores")
-    detected = "" if request.languages else (await judge.language(text, ()))[0]
+    detected, _ = await judge.language(text, ())
     languages = list(request.languages or filter(None, [detected]))
     answer = {
         "clientToken": request.client_token,
         "requestedLanguages": list(request.languages or ()),
         "detectedLanguages": [detected] if detected else [],
     }
-    stored = Suggestion(
-        text=text,
-        scores={label: scores.get(label) for label in judge.model.labels},
-        languages=languages,
-        community_id=request.community_id or "",
-        session_id=request.session_id or "",
-    )
+    stored = [
+        Suggestion(
+            text=part,
+            scores={label: of_part.get(label) for label in judge.model.labels},
+            languages=languages,
+            community_id=request.community_id or "",
+            session_id=request.session_id or "",
+        )
+        for part, of_part in scores.items()
+    ]
     return {key: value for key, value in answer.items() if value}, stored
+
+
+def _suggested(text: str, attribute: str, given: AttributeScores) -> Iterator[tuple[str, float]]:
+    """The comment, or a part of it, with the score that it should have."""
+    param, units = f"attribute_scores.{attribute}", text.encode("utf-16-le", "surrogatepass")
+    if not given.summary_score and not given.span_scores:
+        raise _refused(f"The suggestion for {attribute} has neither a summaryScore nor spanScores.", param=param)
+    suggested: list[tuple[int, int, Score | None]] = []
+    if given.summary_score:
+        suggested.append((0, len(units) // 2, given.summary_score))
+    suggested += [(span.begin or 0, span.end or 0, span.score) for span in given.span_scores or ()]
+    for begin, end, score in suggested:
+        if not 0 <= begin < end <= len(units) // 2:
+            raise _refused(f"A span of {attribute} is not within the comment: {begin} to {end}.", param=param)
+        value = score.value if score else None
+        if value is None or not 0 <= value <= 1:
+            raise _refused(f"The suggested score of {attribute} must be a value between 0 and 1.", param=param)
+        yield units[2 * begin : 2 * end].decode("utf-16-le", "surrogatepass"), value
 
 
 def _parsed(adapter: TypeAdapter[Any], body: bytes) -> Any:
@@ -279,9 +299,18 @@ def _score(value: float) -> dict[str, Any]:
 
 
 def utf16_spans(parts: Sequence[str]) -> list[tuple[int, int]]:
-    """Begin and end of each part of a text in UTF-16 code units, which Perspective counts in: an emoji is two."""
+    """Begin and end of each part of a text in UTF-16 code units, which Perspective counts in: an emoji is two.
+
+    Of several, white space around each is in none, as in Perspective's own example; a character of it is one unit.
+    """
     ends = list(accumulate(len(part.encode("utf-16-le", "surrogatepass")) // 2 for part in parts))
-    return list(zip([0, *ends[:-1]], ends, strict=True))
+    spans = list(zip([0, *ends[:-1]], ends, strict=True))
+    if len(spans) == 1:
+        return spans
+    return [
+        (begin + len(part) - len(part.lstrip()), end - len(part) + len(part.rstrip())) if part.strip() else (begin, end)
+        for part, (begin, end) in zip(parts, spans, strict=True)
+    ]
 
 
 GOOGLE: dict[Kind, tuple[int, str]] = {

@@ -69,7 +69,7 @@ def _is_batch(inputs: str | list[str] | list[list[str]]) -> bool:
 def _texts(inputs: str | list[str] | list[list[str]]) -> list[str]:
     rows = [inputs] if not _is_batch(inputs) else list(inputs)
     if not rows:
-        raise ApiError("invalid", "`inputs` cannot be empty", param="inputs")
+        raise ApiError("invalid", "`inputs` cannot be empty", param="inputs", error_type="empty")
     if len(rows) > MOST_INPUTS:
         message = f"batch size {len(rows)} > maximum allowed batch size {MOST_INPUTS}"
         raise ApiError("too_large", message, param="inputs")
@@ -125,5 +125,6 @@ STATUSES: dict[Kind, int] = {"overloaded": 429, "invalid": 422, "internal": 424}
 
 def status_and_body(error: ApiError) -> tuple[int, dict[str, Any]]:
     """HTTP status and body of an error, as TEI answers."""
-    kind = TYPES.get(error.kind, "validation")
-    return STATUSES.get(error.kind, STATUS[error.kind]), {"error": error.message, "error_type": kind}
+    kind = error.detail.get("error_type", TYPES.get(error.kind, "validation"))
+    status = STATUS[error.kind] if kind == "empty" else STATUSES.get(error.kind, STATUS[error.kind])
+    return status, {"error": error.message, "error_type": kind}

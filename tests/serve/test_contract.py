@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -31,7 +32,12 @@ VALID: dict[str, object] = {
     "/v1/detoxify": {"input": "you idiot", "lang": "en"},
     "/v1/explain": {"input": "you idiot", "label": "insult"},
     "/v1alpha1/comments:analyze": {"comment": {"text": "you"}, "requestedAttributes": {"TOXICITY": {}}},
-    "/v1alpha1/comments:suggestscore": {"comment": {"text": "you"}, "attributeScores": {"TOXICITY": {}}},
+    "/v1alpha1/comments:suggestscore": {
+        "comment": {"text": "you"},
+        "attributeScores": {
+            "TOXICITY": {"summaryScore": {"value": 1}, "spanScores": [{"end": 3, "score": {"value": 1}}]}
+        },
+    },
     "/v1/moderations": {"input": [{"type": "text", "text": "you"}]},
     "/predict": {"inputs": [["you"], ["me"]]},
     "/v1/chat/completions": {"model": "m", "messages": [{"role": "user", "content": "you"}]},
@@ -48,7 +54,7 @@ def app(**settings: str) -> Starlette:
     return Gateway(GatewaySettings(**settings), WordJudge({"idiot": ("insult", 0.9)}), Cutting(), no_explanation).app  # type: ignore[arg-type]
 
 
-schema = schemathesis.openapi.from_asgi("/openapi.json", app())
+schema = schemathesis.openapi.from_asgi("/openapi.json", app(feedback=tempfile.mkdtemp()))
 
 
 @schema.parametrize()
@@ -65,8 +71,17 @@ def test_its_examples_hold(one: Described, tmp_path: Path) -> None:
     response = TestClient(app(feedback=str(tmp_path))).post(one.path, json=one.example)
     assert response.status_code == 200, response.text
     one.response.model_validate(response.json())
+    one.response.model_validate(one.answer)
+    assert shape(one.answer) == shape(response.json())
     named = {DECISION} if one.path.endswith("suggestscore") else {DECISION, VERSION}  # the former asks no model
     assert named <= set(response.headers)
+
+
+def shape(answer: object) -> object:
+    """The fields of an answer, and those of its first result."""
+    if isinstance(answer, list):
+        return shape(answer[0])
+    return {key: shape(value) if key in ("results", "choices") else None for key, value in dict(answer).items()}  # type: ignore[call-overload]
 
 
 def mangled(rng: random.Random, body: object) -> object:

@@ -249,6 +249,26 @@ def test_who_asks_too_often_hears_it_in_each_vendors_words(path: str, tmp_path: 
     assert 1 <= int(found.headers["retry-after"]) <= 60
 
 
+@pytest.mark.parametrize("path", ASKED)
+def test_what_takes_too_long_is_told_in_each_vendors_words(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before Serve's own limit ends the request in its own."""
+    monkeypatch.setattr("serve.gateway.MOST_SECONDS", 0.0)
+    app = gateway()
+    monkeypatch.setattr("serve.gateway.body_of", slow)
+    found = asked(app, path, ASKED[path])
+    status, word = BUSY_WORDS.get(path, (503, "overloaded"))
+    assert found.status_code == status
+    assert word in found.text
+    assert "took too long" in found.text
+    assert found.headers["retry-after"] == "5"
+    assert app._judge.room.taken == app._rewrites.taken == app._explanations.taken == 0
+
+
+async def slow(request: Any, most: int) -> bytes:
+    await asyncio.sleep(60)
+    return b""
+
+
 # Keys, limits, logs
 
 
@@ -325,4 +345,6 @@ def test_the_page_and_nothing_else_of_the_disk() -> None:
     info = asked(app, "/info", method="GET").json()
     assert info["model"]["labels"] == list(LABELS)
     assert info["rewriter"]["name"] == "cutter"
+    assert "sexual/minors" in info["unjudged_categories"]
+    assert "harassment" not in info["unjudged_categories"]
     assert asked(app, "/health", method="GET").json() == {"status": "ok"}

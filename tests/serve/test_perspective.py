@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from serve.errors import ApiError
-from serve.perspective import analyze, status_and_body, suggest, utf16_spans
+from serve.perspective import analyze, spans_of, status_and_body, suggest, utf16_spans
 from serve.perspective_messages import discovery_document
 from tests.serve.judges import LABELS, MODEL, WordJudge
 
@@ -53,10 +53,11 @@ def test_all_production_attributes_have_a_label() -> None:
     assert set(answered(body(attributes=SIX))["attributeScores"]) == set(SIX)
 
 
-def test_languages_that_are_given_are_not_detected() -> None:
+def test_languages_that_are_given_hold_and_what_is_detected_is_said_too() -> None:
     found = answered(body(languages=["de"]))
     assert found["languages"] == ["de"]
-    assert "detectedLanguages" not in found
+    assert found["detectedLanguages"] == ["en"]
+    assert "detectedLanguages" not in answered(body("12345", languages=["en"]))
     assert answered(body(languages=["en-GB"]))["languages"] == ["en-GB"]
 
 
@@ -67,12 +68,17 @@ def test_scores_below_their_threshold_are_left_out() -> None:
 
 
 def test_spans_are_sentences_in_utf16_units() -> None:
-    """The emoji is two units, so the first sentence with its space has 7, and the second begins there."""
+    """The emoji is two units, so the first sentence has 6; the space behind it is in none, as in Perspective's
+    reference, whose own example is the last."""
     found = answered(body("Hi 😀! You idiot.", spanAnnotations=True))["attributeScores"]["INSULT"]
-    assert [(span["begin"], span["end"]) for span in found["spanScores"]] == [(0, 7), (7, 17)]
+    assert [(span["begin"], span["end"]) for span in found["spanScores"]] == [(0, 6), (7, 17)]
     assert [span["score"]["value"] for span in found["spanScores"]] == pytest.approx([0.1, 0.9])
     assert found["summaryScore"]["value"] == pytest.approx(0.9)
     assert utf16_spans(["a😀", "\ud800b"]) == [(0, 3), (3, 5)]
+    assert utf16_spans([" a b "]) == [(0, 5)]
+    assert utf16_spans([" a\u3000", " \n"]) == [(1, 2), (3, 5)]
+    parts = spans_of("What kind of idiot name is foo? Sorry, I like your name.")
+    assert utf16_spans(parts) == [(0, 31), (32, 56)]
 
 
 def test_the_whole_comment_is_scored_with_its_sentences_in_one_go() -> None:
@@ -84,7 +90,7 @@ def test_the_whole_comment_is_scored_with_its_sentences_in_one_go() -> None:
 def test_very_many_sentences_are_spans_of_several() -> None:
     found = answered(body("a. " * 1000, spanAnnotations=True))["attributeScores"]["INSULT"]["spanScores"]
     assert len(found) == 200
-    assert (found[0]["begin"], found[-1]["end"]) == (0, 3000)
+    assert (found[0]["begin"], found[-1]["end"]) == (0, 2999)
 
 
 def test_snake_case_and_nulls_are_protocol_buffers_too() -> None:
@@ -135,6 +141,7 @@ def test_a_language_that_the_model_does_not_know() -> None:
     assert found["message"] == "Attribute INSULT does not support request languages: fr"
     assert found["details"][0]["errorType"] == "LANGUAGE_NOT_SUPPORTED_BY_ATTRIBUTE"
     assert found["details"][0]["languageNotSupportedByAttributeError"] == {
+        "detectedLanguages": ["en"],
         "requestedLanguages": ["en", "fr"],
         "attribute": "INSULT",
     }
@@ -191,7 +198,7 @@ def suggested(attributes: dict[str, Any], **fields: Any) -> Any:
 
 
 def test_a_suggestion_is_stored_under_our_own_labels() -> None:
-    answer, stored = suggested(
+    answer, [stored] = suggested(
         {"TOXICITY": {"summaryScore": {"value": 0.0}}, "INSULT": {"summaryScore": {"value": 1}}},
         clientToken="t",
         communityId="forum",
@@ -201,13 +208,25 @@ def test_a_suggestion_is_stored_under_our_own_labels() -> None:
     assert (stored.text, stored.languages, stored.community_id) == ("you fine person", ["en"], "forum")
 
 
+def test_parts_of_a_comment_may_have_scores_of_their_own() -> None:
+    """The emoji is two units; a span that begins at 0 need not say so."""
+    spans = [{"end": 2, "score": {"value": 0}}, {"begin": 3, "end": 7, "score": {"value": 1}}]
+    whole = {"summaryScore": {"value": 0.5}}
+    _, stored = suggested({"INSULT": {"spanScores": spans}, "TOXICITY": whole}, comment={"text": "😀 fool, you"})
+    scores = {row.text: {label: score for label, score in row.scores.items() if score is not None} for row in stored}
+    assert scores == {"😀": {"insult": 0.0}, "fool": {"insult": 1.0}, "😀 fool, you": {"toxic": 0.5}}
+
+
 @pytest.mark.parametrize(
     ("attributes", "said"),
     [
         ({}, "Missing attribute_scores"),
+        ({"INSULT": {"spanScores": [{"begin": 3, "end": 99, "score": {"value": 1}}]}}, "not within the comment: 3 to"),
+        ({"INSULT": {"spanScores": [{"begin": 3, "end": 3, "score": {"value": 1}}]}}, "not within the comment"),
+        ({"INSULT": {"spanScores": [{"begin": 0, "end": 3}]}}, "must be a value between 0 and 1"),
         ({"FLIRTATION": {"summaryScore": {"value": 0.5}}}, "Unknown requested attribute: FLIRTATION"),
-        ({"TOXICITY": {"summaryScore": {"value": 1.5}}}, "must be a summaryScore with a value between 0 and 1"),
-        ({"TOXICITY": {}}, "must be a summaryScore with a value between 0 and 1"),
+        ({"TOXICITY": {"summaryScore": {"value": 1.5}}}, "must be a value between 0 and 1"),
+        ({"TOXICITY": {}}, "has neither a summaryScore nor spanScores"),
     ],
 )
 def test_suggestions_that_say_nothing(attributes: dict[str, Any], said: str) -> None:

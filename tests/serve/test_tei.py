@@ -51,7 +51,7 @@ def test_raw_scores_are_log_odds() -> None:
     [
         (["a", "b"], 422, "one text at a time"),
         ([["a", "b"]], 422, "one text at a time"),
-        ([], 422, "cannot be empty"),
+        ([], 400, "cannot be empty"),
         (3, 422, "inputs"),
         ([["a"]] * 33, 413, "batch size 33 > maximum allowed batch size 32"),
     ],
@@ -61,7 +61,7 @@ def test_refused_in_its_words(inputs: Any, status: int, said: str) -> None:
         answered(inputs)
     code, found = status_and_body(caught.value)
     assert code == status
-    assert found["error_type"] == "validation"
+    assert found["error_type"] == ("empty" if inputs == [] else "validation")
 
 
 def test_a_full_queue_is_a_429() -> None:

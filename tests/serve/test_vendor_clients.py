@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import openai
 import pytest
@@ -63,6 +64,28 @@ def test_perspective_refuses_in_its_own_words(perspective: discovery.Resource) -
     error = json.loads(refused.value.content)["error"]
     assert error["status"] == "INVALID_ARGUMENT"
     assert "SEXUALLY_EXPLICIT" in error["message"]
+
+
+def test_perspective_answers_batches(perspective: discovery.Resource) -> None:
+    """Each part as it is alone, also the one that is refused."""
+    bodies = {
+        f"{attribute} + 😀": {"comment": {"text": TEXT}, "languages": ["en"], "requestedAttributes": {attribute: {}}}
+        for attribute in ("TOXICITY", "FLIRTATION", "INSULT")
+    }
+    answers: dict[str, Any] = {}
+    batch = perspective.new_batch_http_request(
+        callback=lambda name, answer, error: answers.update({name: (answer, error)})
+    )
+    for name, body in bodies.items():
+        batch.add(perspective.comments().analyze(body=body), request_id=name)
+    batch.execute()
+    assert answers.keys() == bodies.keys()
+    for name, (answer, error) in answers.items():
+        if name.startswith("FLIRTATION"):
+            assert error.status_code == 400
+            assert json.loads(error.content)["error"]["details"][0]["errorType"] == "INVALID_REQUEST"
+        else:
+            assert answer == perspective.comments().analyze(body=bodies[name]).execute()
 
 
 def test_perspective_takes_suggestions(service: Service, perspective: discovery.Resource) -> None:
