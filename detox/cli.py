@@ -68,7 +68,8 @@ def _run(options: argparse.Namespace) -> None:
 
     logging.disable_progress_bar()
     for line in COMMANDS[options.command](texts, options):
-        print(json.dumps(line, ensure_ascii=False))
+        # what is no UTF-8 in an argument becomes its JSON escape
+        print(json.dumps(line, ensure_ascii=False).encode("utf-8", "backslashreplace").decode())
 
 
 def _texts(options: argparse.Namespace) -> Iterator[str]:

@@ -112,7 +112,7 @@ def run_rewriters(config: EvaluateRewritersConfig, recipe: str) -> dict[str, Any
 
 def pairs_to_test(config: EvaluateRewritersConfig) -> PairSettings:
     """How the tested pairs are prepared: where all of them are test, no rule refuses any."""
-    if not config.all_rows_are_test:
+    if not config.all_rows_are_test or is_prepared(config.data):
         return config.data
     whole = {"split.ratios": (1.0, 0.0, 0.0), "split.keep_named": False}
     return override(config.data, {"cleaning.enabled": False, "judge_share": 0.0, **whole})
@@ -122,13 +122,19 @@ def check_sources(config: EvaluateRewritersConfig) -> None:
     """Raises:
     ValueError: pairs that are not there, before the run takes its name.
     """
-    from detox.data.pairs.prepared import FACTS
     from detox.data.pairs.reading import locate_pairs
-    from detox.runs.storage import Storage
 
     for settings in (config.data, config.learn_from) if config.learn_from.source else (config.data,):
-        if not (len(settings.source) == 1 and Storage(settings.source[0]).exists(FACTS)):
+        if not is_prepared(settings):
             locate_pairs(settings)
+
+
+def is_prepared(settings: PairSettings) -> bool:
+    """Whether the one source is a folder of prepared pairs, which are taken as they are."""
+    from detox.data.pairs.prepared import FACTS
+    from detox.runs.storage import Storage
+
+    return len(settings.source) == 1 and Storage(settings.source[0]).exists(FACTS)
 
 
 def refuse_unseen(config: EvaluateRewritersConfig) -> None:

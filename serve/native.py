@@ -16,7 +16,7 @@ from uuid import uuid4
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from detox.data.language import code_of
+from detox.data.language_code import code_of
 from detox.rewriter.rerank import How, Rewrite
 from serve.errors import STATUS, ApiError, first_fault
 from serve.judge import Judge, Model

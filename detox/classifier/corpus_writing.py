@@ -23,9 +23,10 @@ import pyarrow.parquet as pq
 from pyarrow import fs as pafs
 
 from detox.classifier.corpus_reading import is_json_text
-from detox.data.formats import COMPRESSIONS, arrow_records, format_of
+from detox.data.formats import COMPRESSIONS, arrow_records, decode, format_of
 from detox.runs.storage import Storage
 
+BYTES = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view, pa.types.is_fixed_size_binary)
 Write = Callable[[pa.Table], None]
 
 
@@ -149,11 +150,15 @@ def _natural(table: pa.Table) -> pa.Table:
 
 def _as_text(value: str | None) -> str | None:
     decoded = None if value is None else json.loads(value)
-    return decoded.encode("utf-8", "replace").decode() if isinstance(decoded, str) else value
+    return _encodable(decoded) if isinstance(decoded, str) else value
+
+
+def _encodable(text: str) -> str:
+    return text.encode("utf-8", "replace").decode()
 
 
 def _flat(table: pa.Table) -> pa.Table:
-    """Columns that csv can hold: lists and structures as JSON text, dictionaries as their values."""
+    """Columns that csv can hold: lists and structures as JSON text, dictionaries as their values, bytes as text."""
     table = _natural(table)
     for index, field in enumerate(table.schema):
         if pa.types.is_dictionary(field.type):
@@ -165,6 +170,12 @@ def _flat(table: pa.Table) -> pa.Table:
                 for value in values
             ]
             column = pa.array(dumped, pa.string())
+        elif pa.types.is_string_view(field.type):
+            column = table.column(index).cast(pa.string())
+        elif any(is_kind(field.type) for is_kind in BYTES):
+            raw = table.column(index).to_pylist()
+            texts = [None if value is None else _encodable(decode(value)[0]) for value in raw]
+            column = pa.array(texts, pa.string())
         else:
             continue
         table = table.set_column(index, field.name, column)

@@ -19,6 +19,7 @@ import torch
 from transformers import BatchEncoding, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from detox.classifier.batching import token_batches
+from detox.models.loading import device_named
 
 CHUNK = 2048
 """Texts in memory at a time."""
@@ -67,7 +68,7 @@ class Engine:
         device: str = "",
     ) -> None:
         os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(KERNELS_KEPT))
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.device = device_named(device)
         self.model: Any = model.eval()
         self.model.to(self.device)
         self.tokenizer = tokenizer

@@ -54,22 +54,8 @@ ENGLISH: frozenset[str] = frozenset(
 )
 
 _WORD = re.compile(r"\w+")
-_CODE = re.compile(r"([a-z]{2,3})(?:[-_].*)?", re.DOTALL)
 _PLACEHOLDER = re.compile(r"\[(?:EMAIL|URL|IP|PHONE|CARD|IBAN|HANDLE)\]")
 _ETHIOPIC = re.compile(r"[\u1200-\u137f]")
-
-
-def code_of(lang: str | None) -> str:
-    """The ISO 639 code in the language tag that somebody gave: `en-US` is `en`; empty where none was given.
-
-    Raises:
-        ValueError: no tag, such as `English`.
-    """
-    given = (lang or "").strip().lower()
-    match = _CODE.fullmatch(given)
-    if given and not match:
-        raise ValueError(f"language {str(lang)[:40]!r} is no code of ISO 639: give one such as en, or none")
-    return match[1] if match else ""
 
 
 def detect(texts: Sequence[str]) -> list[str | None]:

@@ -54,13 +54,18 @@ class Part:
     comments: Callable[[Columns], Iterable[Comment]]
 
 
+COLUMNS = "name the columns with --data.text-column, --data.label-columns and --data.split-column"
+"""What to do about a file without a column that is needed."""
+
+
 def locate(
-    entry: str, settings: DataSettings, sources: Mapping[str, Source] = SOURCES
+    entry: str, settings: DataSettings, sources: Mapping[str, Source] = SOURCES, remedy: str = COLUMNS
 ) -> tuple[Origin, tuple[Part, ...]]:
     """Origin and parts of one entry of `settings.source`.
 
     Args:
         sources: what an entry may name.
+        remedy: what to do about a file without a column that is needed.
 
     Raises:
         ValueError: see `detox.data.reading.read`.
@@ -73,20 +78,24 @@ def locate(
     looks_like_a_file = path.suffix or "/" in entry or glob.has_magic(entry) or path.exists()
     if not looks_like_a_file:
         source_named(entry, sources)
-    return _files(entry, settings)
+    return _files(entry, settings, remedy)
 
 
-def _files(entry: str, settings: DataSettings) -> tuple[Origin, tuple[Part, ...]]:
-    found = [entry] if Path(entry).exists() else sorted(glob.glob(entry, recursive=True))
-    paths = [Path(name) for name in found]
+def _files(entry: str, settings: DataSettings, remedy: str) -> tuple[Origin, tuple[Part, ...]]:
+    paths = matching(entry)
     if not paths:
         raise ValueError(f"no file matches {entry}: check the path (relative ones start at {Path.cwd()})")
     names = (settings.text_column, *settings.label_columns, settings.split_column)
     columns = {name: (name,) for name in names if name}
     comments = partial(_file_comment, settings.text_column, settings.label_columns, settings.split_column)
-    remedy = "name the columns with --data.text-column, --data.label-columns and --data.split-column"
     parts = tuple(Part(path.name, None, _file_records(path, columns, remedy), comments) for path in paths)
     return Origin(Path(entry).name, settings.label_columns, files=tuple(paths)), parts
+
+
+def matching(entry: str) -> list[Path]:
+    """The file of this name, or those that the pattern means."""
+    found = [entry] if Path(entry).exists() else sorted(glob.glob(entry, recursive=True))
+    return [Path(name) for name in found]
 
 
 def _file_comment(text: str, labels: tuple[str, ...], split: str, record: Columns) -> Iterator[Comment]:

@@ -145,8 +145,8 @@ def kept_share(parts: Sequence[str], output: str) -> float:
 
 
 def _bare(part: str) -> str:
-    """As parts are compared: case folded, without quotes and dashes around it."""
-    return part.casefold().strip("'’-")
+    """As parts are compared: case folded, without quotes and dashes around it or a sentence's end behind it."""
+    return part.casefold().strip("'’-").rstrip('.,;:!?)]»”"')
 
 
 def facts(text: str) -> list[str]:

@@ -24,7 +24,7 @@ from transformers.utils import cached_file
 
 from detox.evaluation.judges import Fluency, Judges, Langs, Neutrality, Similarity, Texts
 from detox.evaluation.remembered import Remembered
-from detox.models.loading import Location, commit, explained, locate
+from detox.models.loading import Location, commit, commit_of, explained, locate
 
 PAN2024, PAN2025 = "pan2024", "pan2025"
 PAN = (PAN2024, PAN2025)
@@ -62,6 +62,21 @@ def pan_judges(year: str, offline: Judges | None = None) -> Judges:
     if offline is None:
         return Judges(neutrality, similarity, fluency)
     return offline._replace(neutrality=neutrality, similarity=similarity, fluency=fluency)
+
+
+def check_pan_judges(year: str) -> None:
+    """Whether the models of `pan_judges` are there, at the price of their config files.
+
+    Raises:
+        ValueError: one is not, and cannot be fetched; names it and what to do.
+    """
+    names = [CLASSIFIERS[year], *filter(None, [TOKENIZERS.get(year)]), LABSE]
+    if year == PAN2025:
+        from detox.evaluation.xcomet import ENCODER, NAME
+
+        names += [NAME, ENCODER]
+    for name in names:
+        commit_of(name)
 
 
 def pan_neutrality(name: str, tokenizer_name: str = "") -> Neutrality:

@@ -168,6 +168,21 @@ def commit_of(name: str) -> str:
         return commit(location)
 
 
+def device_named(name: str = "") -> torch.device:
+    """The device of this name, for example `cuda:1`; empty: the GPU where there is one, else the CPU.
+
+    Raises:
+        ValueError: it is not here.
+    """
+    try:
+        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"device {name!r} is not here ({reason}): leave it out, or give cpu") from None
+    return device
+
+
 def check_available(name: str) -> PretrainedConfig:
     """Refuse a name that leads to no model, at the price of its config file, which is returned.
 

@@ -31,6 +31,10 @@ class Backend(Protocol):
         ...
 
 
+REPLACEMENT = "\ufffd"
+"""What a decoder writes where bytes are no letter."""
+
+
 class Written(NamedTuple):
     """What the model wrote."""
 
@@ -60,12 +64,15 @@ class ModelBackend(NamedTuple):
 
     def candidates(self, texts: Sequence[str], langs: Sequence[str]) -> list[tuple[str, ...]]:
         """The likeliest rewrite first, then those that the settings ask for. One that reached the length limit has lost
-        its end, and is empty here; a text that the model cannot read (`detox.rewriter.readable`) gets none."""
+        its end, and one with half a letter, which a model that spells in bytes can write, is none: both are empty here.
+        A text that the model cannot read (`detox.rewriter.readable`) gets none."""
         found: list[tuple[str, ...]] = [()] * len(texts)
         read = [at for at, letters in enumerate(unknown_letters(texts, self._tokenizer)) if not letters]
         rows = self.written([texts[at] for at in read], [langs[at] for at in read])
         for at, row in zip(read, rows, strict=True):
-            found[at] = tuple(dict.fromkeys(one.text if one.is_whole else "" for one in row))
+            broken = texts[at].count(REPLACEMENT)
+            whole = [one.is_whole and one.text.count(REPLACEMENT) <= broken for one in row]
+            found[at] = tuple(dict.fromkeys(one.text if fits else "" for one, fits in zip(row, whole, strict=True)))
         return found
 
     def written(self, texts: Sequence[str], langs: Sequence[str]) -> list[list[Written]]:

@@ -22,7 +22,7 @@ from detox.classifier.evaluation import p_value_text
 from detox.classifier.scorer import check_toxicity
 from detox.data.pairs.prepared import Case, PairRow
 from detox.evaluation.judges import Judges, named_neutrality, offline_judges
-from detox.evaluation.pan_judges import PAN, pan_judges
+from detox.evaluation.pan_judges import PAN, check_pan_judges, pan_judges
 from detox.rewriter.backend import GREEDY
 from detox.rewriter.comparison_settings import VARIANTS
 from detox.rewriter.evaluation import ALL, EACH, PRIMARY, Judged, judge
@@ -162,9 +162,12 @@ def check_judges(name: str) -> None:
     """What can be known to fail of a name that `judges_named` is to take, before any work.
 
     Raises:
-        ValueError: it is neither one of ours nor a classifier that is there.
+        ValueError: it is neither one of ours nor a classifier that is there; or a model of PAN's is not.
     """
-    if name in ("", OFFLINE, *PAN):
+    if name in ("", OFFLINE):
+        return
+    if name in PAN:
+        check_pan_judges(name)
         return
     try:
         check_toxicity(name)

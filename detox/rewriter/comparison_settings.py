@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator
 
 from detox.data.pairs.settings import PairSettings
 from detox.rewriter.remote_settings import RemoteSettings
@@ -12,6 +12,15 @@ from detox.runs.config import JobConfig, ScalingSettings
 
 Variant = Literal["greedy", "steered", "reranked", "full"]
 VARIANTS: tuple[Variant, ...] = get_args(Variant)
+
+
+def each_once(variants: tuple[Variant, ...]) -> tuple[Variant, ...]:
+    """Raises:
+    ValueError: none, or one twice.
+    """
+    if not variants or len(set(variants)) < len(variants):
+        raise ValueError(f"variants must name at least one of {', '.join(VARIANTS)}, each once: {variants}")
+    return variants
 
 
 class EvaluateRewritersConfig(JobConfig):
@@ -29,7 +38,8 @@ class EvaluateRewritersConfig(JobConfig):
     data: PairSettings = PairSettings()
     """What is tested on: the test part of these pairs. A folder of prepared pairs is one too."""
     all_rows_are_test: bool = False
-    """The pairs of `data` are a test file: all of them are test, and none is refused by a cleaning rule."""
+    """The pairs of `data` are a test file: all of them are test, and none is refused by a rule that judges
+    its meaning (over-long ones are, and those with a missing side)."""
     learn_from: PairSettings = PairSettings()
     """Pairs from which the offline judges are learned, and delete's lexicon where the verdict is about an endpoint
     (else it is the rewriter's own); without a source: those of `data`."""
@@ -43,8 +53,4 @@ class EvaluateRewritersConfig(JobConfig):
     scaling: ScalingSettings = ScalingSettings(num_workers=0)
     """Without workers it runs in this process; with them as one task on Ray that has their CPUs, or a GPU."""
 
-    @model_validator(mode="after")
-    def _has_something_to_do(self) -> EvaluateRewritersConfig:
-        if not self.variants or len(set(self.variants)) < len(self.variants):
-            raise ValueError(f"variants must name at least one of {', '.join(VARIANTS)}, each once: {self.variants}")
-        return self
+    _variants = field_validator("variants")(each_once)

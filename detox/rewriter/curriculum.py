@@ -254,7 +254,7 @@ def plan(
             counts = {level: sum(row.level == level for row in rows) for level in LEVELS}
             raise ValueError(
                 f"stage {number + 1}, {stage.stage}, has no pairs to learn from (there are {counts}, and "
-                f"{len(unread):,} that the model cannot read): leave it out of --curriculum.stages, or move the "
+                f"{len(unread):,} that the model cannot read): leave it out of curriculum.stages, or move the "
                 "borders under --data.difficulty"
             )
         description = {

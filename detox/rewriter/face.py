@@ -16,12 +16,12 @@ from functools import partial
 from typing import Any
 
 import regex
-import torch
 
 from detox.data.cleaning import clean_text
-from detox.data.language import code_of, detect
+from detox.data.language import detect
+from detox.data.language_code import code_of
 from detox.data.settings import CleaningSettings
-from detox.models.loading import LoadedModel
+from detox.models.loading import LoadedModel, device_named
 from detox.rewriter.artifact import TEXT, Helpers, read_facts, rewriter_folder
 from detox.rewriter.backend import Backend, ModelBackend
 from detox.rewriter.decoding import Steering
@@ -76,7 +76,7 @@ class Rewriter:
         self.settings, self.languages = rewriting, tuple(languages)
         if isinstance(loaded, LoadedModel):
             on_device: Any = loaded.model.eval()
-            on_device.to(torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")))
+            on_device.to(device_named(device))
             self._steering = Steering(rewriting.decoding, loaded.tokenizer, helpers.lexicon, helpers.sides)
         self._helpers, self._toxicity = helpers, helpers.sides
         self._reranker = Reranker(helpers.sides, helpers.fluency.bits, helpers.lexicon, rewriting.rerank)

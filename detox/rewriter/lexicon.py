@@ -153,12 +153,14 @@ def _words(text: str) -> Iterator[tuple[int, int, bool]]:
 
 
 def cut(text: str, spans: Sequence[Span]) -> str:
-    """`text` without these spans, and without the spaces and stray punctuation that they leave behind."""
+    """`text` without these spans, and without the spaces, empty quotes and stray punctuation that they
+    leave behind."""
     pieces, last = list[str](), 0
     for begin, end in spans:
         pieces.append(text[last:begin])
         last = end
     left = "".join([*pieces, text[last:]])
+    left = regex.sub(r"""\(\s*\)|\[\s*\]|"\s*"|“\s*”|«\s*»""", "", left)
     left = regex.sub(r"\s+([,.!?;:])", r"\1", left)
     left = regex.sub(r"([,;:])(?:\s*[,;:])+", r"\1", left)
     left = regex.sub(r"[,;]+(?=[.!?])", "", left)

@@ -53,7 +53,8 @@ def key_of(settings: RemoteSettings) -> str:
     """The key, from the environment; empty where none is wanted.
 
     Raises:
-        ValueError: the variable is not set, or its name is none (a key, say, which is not repeated).
+        ValueError: the variable is not set, or holds what cannot be a key; or its name is none (a key, say, which is
+            not repeated).
     """
     name = settings.api_key_env
     if not name:
@@ -63,6 +64,8 @@ def key_of(settings: RemoteSettings) -> str:
     key = os.environ.get(name, "").strip()
     if not key:
         raise ValueError(f"environment variable {name} is not set: put the key into it, or leave api_key_env empty")
+    if not (key.isascii() and key.isprintable()):  # a client would show it in its complaint
+        raise ValueError(f"environment variable {name} holds no key: one line of plain letters and signs is wanted")
     return key
 
 
@@ -132,11 +135,12 @@ class Request:
             try:
                 status, headers, content = self._send(body)
             except httpx.RequestError as error:
-                failure, asked_wait = self._no_answer(error, tries), 0.0
+                failure, asked_wait = self._no_answer(error, attempt + 1), 0.0
             else:
                 if status == 200:
                     return self._read(content, body)
-                failure, asked_wait = self._refusal(status, content, tries), retry_after(headers)
+                asked_wait = retry_after(headers)
+                failure = self._refusal(status, content, attempt + 1, asked_wait)
                 if status != 429 and status < 500:
                     raise failure
             if attempt == tries - 1 or asked_wait > self._settings.limits.longest_wait:
@@ -192,7 +196,7 @@ class Request:
                 200, f"{self._url} answered with what is no chat completion: {self._shown(content)}", "check base_url"
             ) from None
         self._budget.spend(self._position, spent if isinstance(spent, int) else len(json.dumps(body)) + len(content))
-        whole = tuple(dict.fromkeys(text for reason, text in texts if text and (reason or "stop") in ENDED))
+        whole = tuple(dict.fromkeys(text for reason, text in texts if text and str(reason or "stop") in ENDED))
         if whole:
             return whole
         reasons = sorted({str(reason) for reason, _ in texts})
@@ -205,14 +209,16 @@ class Request:
     def _no_answer(self, error: httpx.RequestError, tries: int) -> RemoteError:
         if isinstance(error, httpx.TimeoutException):
             seconds = self._settings.limits.timeout
-            reason = f"{self._url} gave no whole answer within {seconds:g} s, {tries} times"
+            reason = f"{self._url} gave no whole answer within {seconds:g} s{_times(tries)}"
             return self._error(None, reason, "raise limits.timeout, or lower limits.concurrency")
-        reason = f"{self._url} cannot be reached ({error or type(error).__name__}), {tries} times"
+        reason = f"{self._url} cannot be reached ({error or type(error).__name__}){_times(tries)}"
         return self._error(None, reason, "check base_url, and that the server runs")
 
-    def _refusal(self, status: int, content: bytes, tries: int) -> RemoteError:
-        again = f", {tries} times" if status == 429 or status >= 500 else ""
-        reason = f"{self._url} answered with status {status}{again} ({self._shown(content)})"
+    def _refusal(self, status: int, content: bytes, tries: int, asked_wait: float) -> RemoteError:
+        reason = f"{self._url} answered with status {status}{_times(tries)} ({self._shown(content)})"
+        if asked_wait > self._settings.limits.longest_wait:
+            remedy = f"it asks to wait {asked_wait:.0f} s: try again then, or raise limits.longest_wait"
+            return self._error(status, reason, remedy)
         return self._error(status, reason, _remedy(status, self._settings))
 
     def _error(self, status: int | None, reason: str, remedy: str) -> RemoteError:
@@ -223,6 +229,10 @@ class Request:
         said = " ".join(content.decode("utf-8", "replace").split())
         key = key_of(self._settings)
         return (said.replace(key, "[KEY]") if key else said)[:SHOWN] or "without a word"
+
+
+def _times(tries: int) -> str:
+    return f", {tries} times" if tries > 1 else ""
 
 
 def retry_after(headers: Mapping[str, str]) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 
 from detox.classifier.corpus_reading import texts_of
-from detox.data.language import code_of
+from detox.data.language_code import code_of
 from detox.rewriter.face import Rewriter
 from detox.rewriter.remote import RemoteError
 from detox.rewriter.remote_settings import RemoteSettings

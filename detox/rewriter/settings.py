@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from detox.classifier.settings import BatchSettings
 from detox.data.pairs.settings import PairSettings
-from detox.rewriter.comparison_settings import VARIANTS, Variant
+from detox.rewriter.comparison_settings import VARIANTS, Variant, each_once
 from detox.rewriter.generation_settings import RewritingSettings
 from detox.rewriter.loss_settings import LossSettings
 from detox.runs.config import Config, JobConfig, ScalingSettings
@@ -127,6 +127,8 @@ class RewriterEvaluationSettings(Config):
     """Test texts of each language that the finished rewriter is judged on, drawn by the seed; 0: all."""
     samples: int = Field(default=12, ge=0)
     """Test texts in the report with what became of them."""
+
+    _variants = field_validator("variants")(each_once)
 
 
 class TrainRewriterConfig(JobConfig):

@@ -130,6 +130,22 @@ def test_mixed_columns_in_formats_without_them(tmp_path: Path) -> None:
     assert (rows["mixed"].to_pylist(), rows["deep"].to_pylist()) == (["one", "[1]"], ['{"x": [1]}', '{"x": []}'])
 
 
+@pytest.mark.parametrize("ending", ["csv", "tsv"])
+def test_csv_holds_what_arrow_has_several_types_for(tmp_path: Path, ending: str) -> None:
+    columns = {
+        "text": pa.array(["ein", "zwei"], pa.string_view()),
+        "raw": pa.array([b"gr\xfc\xdfe", None], pa.binary()),
+        "view": pa.array([b"a", b"b"], pa.binary_view()),
+        "kind": pa.array(["x", "y"]).dictionary_encode(),
+    }
+    pq.write_table(pa.table(columns), tmp_path / "in.parquet")
+    scored(tmp_path / "in.parquet", tmp_path / f"out.{ending}")
+    options = pa_csv.ParseOptions(delimiter="," if ending == "csv" else "\t")
+    rows = pa_csv.read_csv(tmp_path / f"out.{ending}", parse_options=options)
+    found = rows.select(["text", "raw", "view", "kind"]).to_pydict()
+    assert found == {"text": ["ein", "zwei"], "raw": ["grüße", ""], "view": ["a", "b"], "kind": ["x", "y"]}
+
+
 def test_a_glob_is_one_corpus(tmp_path: Path) -> None:
     """Files in the order of their names; a column that one of them lacks is null there."""
     pq.write_table(pa.table({"text": ["b1", "b2"], "n": pa.array([1, 2], pa.int32())}), tmp_path / "in-2.parquet")

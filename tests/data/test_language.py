@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from detox.data import language
+from detox.data.language_code import code_of
 
 SENTENCES = {
     "en": "Please stop removing my edits from this page, I have explained the reasons twice.",
@@ -105,7 +106,7 @@ def test_only_the_beginning_decides() -> None:
 
 
 def test_a_code_is_what_a_language_tag_begins_with() -> None:
-    assert [language.code_of(tag) for tag in (None, "", " EN ", "en-US", "pt_BR", "zh-Hans-CN")] == [
+    assert [code_of(tag) for tag in (None, "", " EN ", "en-US", "pt_BR", "zh-Hans-CN")] == [
         "",
         "",
         "en",
@@ -115,4 +116,4 @@ def test_a_code_is_what_a_language_tag_begins_with() -> None:
     ]
     for tag in ("English", "e", "en us", "12", "-en"):
         with pytest.raises(ValueError, match="is no code of ISO 639"):
-            language.code_of(tag)
+            code_of(tag)

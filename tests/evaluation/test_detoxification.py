@@ -99,6 +99,7 @@ def test_what_is_kept_stands_as_such() -> None:
     """A page is no other page for beginning like it, nor a word a part of another; quotes and case do not matter."""
     assert kept(["page 1"], ["page 12"], facts)[0] == 0
     assert kept(["page 12"], ["see page 12."], facts)[0] == 1
+    assert kept(["call 10:30, see www.x.y."], ["Call at 10:30: www.x.y"], facts)[0] == 1
     assert kept_share(["I", "a", "he"], "this is that thing") == 0
     assert kept_share(["Read", "it"], "'read' IT") == 1
     assert kept_share(["https://a.org/x", "@bob"], "see https://a.org/x") == 0.5

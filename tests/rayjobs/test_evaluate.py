@@ -142,6 +142,9 @@ def test_a_test_file_is_taken_whole(done: Path, place: Path) -> None:
     assert [row["source"] for row in rows if row["system"] == "copy"] == list(dict.fromkeys(given))
     settings = override(RECIPES["rewriters"](), {"all_rows_are_test": True})
     assert not pairs_to_test(settings).cleaning.enabled
+    prepared = next((place / "runs" / "stages").glob("pairs-*"))
+    whole = override(settings, {"data.source": (str(prepared),)})
+    assert pairs_to_test(whole) == whole.data
 
 
 def test_an_endpoint_is_a_baseline_and_is_paid_once(place: Path, tmp_path: Path, done: Path) -> None:
@@ -180,11 +183,18 @@ def test_an_endpoint_is_a_baseline_and_is_paid_once(place: Path, tmp_path: Path,
         ({"all-rows-are-test": "True"}, "name some with --learn-from.source"),
         ({"primary": "curriculum/best"}, "there is no system 'curriculum/best'"),
         ({"judges": "pan2026"}, "model 'pan2026' is no folder here"),
+        ({"judges": "pan2025"}, "textdetox/xlmr-large-toxicity-classifier-v2"),
     ],
 )
 def test_bad_settings_stop_before_work(
-    place: Path, tmp_path: Path, changes: dict[str, str | list[str]], said: str, capsys: pytest.CaptureFixture[str]
+    place: Path,
+    tmp_path: Path,
+    changes: dict[str, str | list[str]],
+    said: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)  # no tries that must fail
     given = json.loads(json.dumps(changes).replace("{place}", str(place)))
     with pytest.raises(SystemExit) as ended:
         main(place, runs=tmp_path, **given)

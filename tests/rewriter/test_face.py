@@ -161,6 +161,25 @@ def test_languages_and_scripts_that_nobody_learned(tmp_path: Path, architecture:
     assert [bool(row.text) for row in found] == [True] * 6
 
 
+def test_half_letters_are_never_given_out(tmp_path: Path) -> None:
+    """A model that spells in bytes, and knows nothing, writes bytes that are no letter; the source's own stay."""
+    wild = GenerationSettings(mode="sample", candidates=8, max_new_tokens=12, temperature=3.0)
+    rewriter = Rewriter.load(str(write_rewriter(tmp_path / "run", "copy_t5", ends=True, generation=wild)))
+    texts = ["日本語のテキストです。", "ኢትዮጵያ", "Привет, дурак", "a \ufffd b"]
+    written = rewriter._backend.written(texts, ["ja", "am", "ru", "en"])
+    assert any(one.is_whole and "\ufffd" in one.text for row in written[:3] for one in row)
+    offers = rewriter._backend.candidates(texts, ["ja", "am", "ru", "en"])
+    assert not any("\ufffd" in text for offer in offers[:3] for text in offer)
+    assert all(text.count("\ufffd") <= 1 for text in offers[3])
+    assert not any("\ufffd" in row.text for row in rewriter.rewrite(texts[:3]))
+
+
+def test_a_device_that_is_not_here(run: Path) -> None:
+    for device in ("cuda:99", "nowhere"):
+        with pytest.raises(ValueError, match=f"device '{device}' is not here .*: leave it out, or give cpu"):
+            Rewriter.load(str(run), device=device)
+
+
 def test_each_text_has_its_language(rewriter: Rewriter) -> None:
     """Where none is said, it is detected; case and white space do not matter."""
     expected = rewriter.rewrite([RUDE] * 3, "en")

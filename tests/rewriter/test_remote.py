@@ -141,6 +141,8 @@ def test_an_endpoint_that_asks_for_too_long_a_wait_has_failed(serve: Serve) -> N
     server = serve(Reply(429, headers=(("Retry-After", "3600"),)))
     error = failure(remote(server))
     assert (error.status, len(server.asked)) == (429, 1)
+    assert "times" not in error.reason
+    assert error.remedy == "it asks to wait 3600 s: try again then, or raise limits.longest_wait"
 
 
 def test_retry_after_as_seconds_or_date() -> None:
@@ -267,6 +269,14 @@ def test_a_key_in_place_of_its_name_is_not_repeated() -> None:
     with pytest.raises(ValueError, match="must be the name of an environment variable") as raised:
         RemoteRewriter(RemoteSettings(base_url="http://host/v1", model="m", api_key_env="sk-secret"))
     assert "secret" not in str(raised.value)
+
+
+@pytest.mark.parametrize("key", ["sk-secret\nx", "sk-sécret"])
+def test_what_is_no_key_is_not_repeated(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_KEY", key)
+    with pytest.raises(ValueError, match="environment variable MY_KEY holds no key") as raised:
+        RemoteRewriter(RemoteSettings(base_url="http://host/v1", model="m", api_key_env="MY_KEY"))
+    assert "cret" not in str(raised.value)
 
 
 def test_a_prompt_must_hold_the_text() -> None:

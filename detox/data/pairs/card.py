@@ -22,6 +22,7 @@ from detox.evaluation.masking import excerpt
 RULES: dict[str, str] = {
     "malformed_row": "not a row of its file's format",
     "missing_side": "one of the two sides is empty",
+    "text_not_a_string": "a side is something else than text",
     "undecodable_bytes": "neither UTF-8 nor cp1252",
     "split_unknown": "the named part is none of train, validation, test",
     "language_unknown": "no language is said, and none could be told",

@@ -140,7 +140,13 @@ def deal(pairs: Sequence[Pair], groups_P: np.ndarray, settings: PairSettings, se
         share = settings.judge_share
         halves = settings.split.model_copy(update={"ratios": (1 - share, 0.0, share), "keep_named": False})
         names = np.full(len(train_P), "")
-        judged = split(languages_PL[train_P], langs, names, groups_P[train_P], halves, seed)
+        try:
+            judged = split(languages_PL[train_P], langs, names, groups_P[train_P], halves, seed)
+        except ValueError:
+            raise ValueError(
+                f"{len(train_P):,} training pairs are too few to set {share:.0%} aside for the judges: give more, "
+                "or set --data.judge-share 0 and name a judge"
+            ) from None
         parts_P[train_P[judged > 0]] = JUDGE
     return parts_P
 
@@ -237,5 +243,5 @@ def _nothing_left(found: PairsRead, cleaned: Cleaned) -> str:
     read = len(found.pairs) + len(found.rejects)
     return (
         f"none of the {read:,} pairs is left after cleaning; refused: {listed}. Check --data.toxic-column, "
-        "--data.neutral-column and the rules under --data.cleaning"
+        "--data.neutral-column, --data.lang, --data.languages and the rules under --data.cleaning"
     )

@@ -1,23 +1,29 @@
 """Pairs from named sources and files: in memory, in their order, each with a language, bad ones refused with a reason.
 
-Rules of refusal: `malformed_row`, `missing_side`, `undecodable_bytes`, `split_unknown`, `language_unknown`,
-`language_not_wanted`.
+Rules of refusal: `malformed_row`, `missing_side`, `text_not_a_string`, `undecodable_bytes`, `split_unknown`,
+`language_unknown`, `language_not_wanted`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from detox.data import formats, language
 from detox.data.formats import Malformed
-from detox.data.locating import Origin, Part, locate
+from detox.data.language_code import code_of
+from detox.data.locating import Origin, Part, locate, matching
 from detox.data.pairs.settings import PairSettings
 from detox.data.pairs.sources import LANG, NEUTRAL, PAIR_SOURCES
 from detox.data.reading import MISSING_SPELLINGS, SPLIT_NAMES, RefusedError, checked_split, checked_text
 from detox.data.settings import DataSettings
 from detox.data.sources.source import Comment
+
+COLUMNS = "name the columns with --data.toxic-column, --data.neutral-column, --data.lang-column and --data.split-column"
+"""What to do about a file without a column that is needed."""
 
 
 class Pair(NamedTuple):
@@ -83,30 +89,40 @@ def locate_pairs(settings: PairSettings) -> list[tuple[Origin, tuple[Part, ...]]
     """
     if not settings.source:
         raise ValueError(f"no source of pairs is given: name one or several of {', '.join(PAIR_SOURCES)}, or files")
-    return [locate(entry, _columns(entry, settings), PAIR_SOURCES) for entry in settings.source]
+    return [_located(entry, settings) for entry in settings.source]
 
 
-def _columns(entry: str, settings: PairSettings) -> DataSettings:
-    """How the columns of an entry are found: a file's as the settings name them, its language where it has one."""
-    lang = settings.lang_column or (LANG if LANG in _file_columns(entry) else "")
+def _located(entry: str, settings: PairSettings) -> tuple[Origin, tuple[Part, ...]]:
+    """Files of a pattern need not have the same columns: one may say the language that another leaves open."""
+    if entry in PAIR_SOURCES or not (files := matching(entry)):
+        return locate(entry, _columns(settings), PAIR_SOURCES, COLUMNS)
+    if folders := [file for file in files if file.is_dir()]:
+        raise ValueError(
+            f"{folders[0]} is a folder: a folder of prepared pairs is taken alone, other data as files or a glob"
+        )
+    parts = list[Part]()
+    for file in files:
+        has_lang = LANG in formats.column_names(file)
+        origin, [part] = locate(str(file), _columns(settings, LANG if has_lang else ""), PAIR_SOURCES, COLUMNS)
+        parts.append(part)
+    return replace(origin, name=Path(entry).name, files=tuple(files)), tuple(parts)
+
+
+def _columns(settings: PairSettings, lang: str = "") -> DataSettings:
+    """How the columns of an entry are found: as the settings name them.
+
+    Args:
+        lang: the column with the language, where the settings name none.
+    """
+    lang = settings.lang_column or lang
     return DataSettings(
-        source=(entry,),
+        source=settings.source,
         local=settings.local,
         text_column=settings.toxic_column,
         label_columns=(settings.neutral_column, *([lang] if lang else [])),
         split_column=settings.split_column,
         limit=settings.limit,
     )
-
-
-def _file_columns(entry: str) -> Sequence[str]:
-    import glob
-    from pathlib import Path
-
-    if entry in PAIR_SOURCES:
-        return ()
-    found = [entry] if Path(entry).is_file() else sorted(glob.glob(entry, recursive=True))
-    return formats.column_names(Path(found[0])) if found else ()
 
 
 def _records(parts: Sequence[Part]) -> Iterator[tuple[Part, Comment | Malformed]]:
@@ -133,7 +149,7 @@ def _pair(row: int, part: Part, record: Comment | Malformed, settings: PairSetti
     split = checked_split(record.split) or SPLIT_NAMES.get(named, "")
     said = str(lang or settings.lang or ("" if named in SPLIT_NAMES else named)).strip()
     try:
-        code = "" if said.lower() in MISSING_SPELLINGS else language.code_of(said)
+        code = "" if said.lower() in MISSING_SPELLINGS else code_of(said)
     except ValueError as error:
         raise RefusedError("language_unknown", str(error)) from None
     return Pair(row, part.name, code, toxic, neutral, split)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from detox.data.language_code import code_of
 from detox.data.settings import SplitSettings
 from detox.runs.config import Config
 
@@ -58,6 +59,11 @@ class DifficultySettings(Config):
     language_borders: dict[str, tuple[float, float]] = Field(default_factory=dict)
     """Languages with borders of their own: `{"de": (0.3, 0.5)}` in place of `easy_until` and `medium_until`."""
 
+    @field_validator("language_borders")
+    @classmethod
+    def _are_codes(cls, borders: dict[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
+        return {code_of(lang): pair for lang, pair in borders.items()}
+
     @model_validator(mode="after")
     def _makes_sense(self) -> DifficultySettings:
         if self.overlap + self.edit + self.toxicity <= 0:
@@ -85,11 +91,12 @@ class PairSettings(Config):
     lang_column: str = ""
     """Column with the language (ISO 639-1) of a pair, for files; empty: the column `lang` where there is one."""
     lang: str = ""
-    """Language of all pairs of files without such a column; empty: detected."""
+    """Language (ISO 639-1) of pairs of files without such a column, or with an empty cell there; empty: detected."""
     split_column: str = ""
-    """Column that names the part of a row (`train`, `validation`/`dev`, `test`), for files; empty: none."""
+    """Column that names the part of a row (`train`, `validation`/`dev`, `test`), for files; empty: none. The pairs are
+    dealt so only with `split.keep_named`."""
     languages: tuple[str, ...] = ()
-    """Languages to keep; empty: all."""
+    """Languages (ISO 639-1) to keep; empty: all."""
     limit: int = Field(default=0, ge=0)
     """Read only this many pairs of each source; 0: all."""
     cleaning: PairCleaningSettings = PairCleaningSettings()
@@ -98,3 +105,13 @@ class PairSettings(Config):
     """How sources are dealt, all their pairs together, stratified over languages."""
     judge_share: float = Field(default=0.2, ge=0, lt=1)
     """Share of the training sources that is set aside to train the evaluation's classifiers on, and nothing else."""
+
+    @field_validator("lang")
+    @classmethod
+    def _is_a_code(cls, lang: str) -> str:
+        return code_of(lang)
+
+    @field_validator("languages")
+    @classmethod
+    def _are_codes(cls, languages: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(code_of(lang) for lang in languages)

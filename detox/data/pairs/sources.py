@@ -10,6 +10,8 @@ from detox.data.sources.source import Columns, Comment, Source
 NEUTRAL, LANG = "neutral", "lang"
 """A pair travels as a `Comment`: its toxic side as the text, neutral side and language beside it."""
 
+FURTHER = ("neutral2", "neutral3")
+"""Further rewrites of the same source, in files as ParaDetox's and RUSSE's authors publish them."""
 SYNTHETIC_ROWS = 3000
 """Of `synthetic_pairs`, where no limit is set."""
 MULTIPARADETOX = ("en", "ru", "uk", "de", "es", "am", "zh", "ar", "hi", "it", "fr", "he", "hin", "ja", "tt")
@@ -18,9 +20,9 @@ MULTIPARADETOX = ("en", "ru", "uk", "de", "es", "am", "zh", "ar", "hi", "it", "f
 
 def _pairs(lang: str = "") -> Callable[[Columns], Iterator[Comment]]:
     def pairs(record: Columns) -> Iterator[Comment]:
-        yield Comment(
-            record["toxic"], {NEUTRAL: record["neutral"], LANG: record.get(LANG) or lang}, record.get("split")
-        )
+        further = [record[name] for name in FURTHER if record.get(name)]
+        for neutral in (record["neutral"], *further):
+            yield Comment(record["toxic"], {NEUTRAL: neutral, LANG: record.get(LANG) or lang}, record.get("split"))
 
     return pairs
 
@@ -33,12 +35,13 @@ def _synthetic(rows: int) -> Iterator[dict[str, Any]]:
 
 def _source(name: str, *, lang: str = "", columns: dict[str, tuple[str, ...]], **facts: object) -> Source:
     every = columns | {LANG: (LANG, "language"), "split": ("split",)}
+    every |= {name: (name, f"neutral_comment{name[-1]}") for name in FURTHER}
     return Source(
         name=name,
         labels=(NEUTRAL, LANG),
         mapping=facts.pop("mapping", "`toxic` is the toxic side, `neutral` a rewrite of it by people."),  # type: ignore[arg-type]
         columns=every,
-        optional=(LANG, "split"),
+        optional=(LANG, "split", *FURTHER),
         comments=_pairs(lang),
         **facts,  # type: ignore[arg-type]
     )
@@ -50,13 +53,21 @@ PAIR_SOURCES: dict[str, Source] = {
         _source(
             "paradetox",
             lang="en",
-            columns={"toxic": ("en_toxic_comment", "toxic"), "neutral": ("en_neutral_comment", "neutral")},
+            columns={"toxic": ("en_toxic_comment", "toxic"), "neutral": ("en_neutral_comment", "neutral", "neutral1")},
             title="ParaDetox (Logacheva et al., ACL 2022)",
             licence="OpenRAIL++ (the hub's card), CC0 (the authors' repository)",
             homepage="https://huggingface.co/datasets/s-nlp/paradetox",
             obtain="the hub has it; or take paradetox/paradetox.tsv of https://github.com/s-nlp/paradetox",
             hub="s-nlp/paradetox",
-            local={"train": ("paradetox_en.parquet", "data/train-*.parquet", "paradetox.csv")},
+            local={
+                "train": (
+                    "paradetox_en.parquet",
+                    "data/train-*.parquet",
+                    "paradetox.tsv",
+                    "paradetox/paradetox.tsv",
+                    "paradetox.csv",
+                ),
+            },
         ),
         _source(
             "multiparadetox",
@@ -74,7 +85,10 @@ PAIR_SOURCES: dict[str, Source] = {
         _source(
             "ru_paradetox",
             lang="ru",
-            columns={"toxic": ("ru_toxic_comment", "toxic"), "neutral": ("ru_neutral_comment", "neutral")},
+            columns={
+                "toxic": ("ru_toxic_comment", "toxic_comment", "toxic"),
+                "neutral": ("ru_neutral_comment", "neutral_comment1", "neutral"),
+            },
             title="Russian ParaDetox (RUSSE-2022 Detoxification)",
             licence="OpenRAIL++",
             homepage="https://huggingface.co/datasets/s-nlp/ru_paradetox",

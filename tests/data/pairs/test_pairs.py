@@ -46,7 +46,8 @@ def lines(count: int = 120, lang: str = "en") -> list[dict]:
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     path = tmp_path / "pairs.jsonl"
-    rows = [*lines(), {"toxic": "", "neutral": "x", "lang": "en"}, {"toxic": "you moron", "lang": "en"}]
+    bad = ({"toxic": "", "neutral": "x"}, {"toxic": "you moron"}, {"toxic": "you moron", "neutral": 12})
+    rows = [*lines(), *(row | {"lang": "en"} for row in bad)]
     path.write_text("\n".join(map(json.dumps, rows)) + "\nnot json\n")
     return path
 
@@ -56,7 +57,7 @@ def test_files_give_pairs_and_rejects(file: Path) -> None:
     assert len(found.pairs) == 160
     assert {pair.lang for pair in found.pairs} == {"en"}
     assert [(reject.row, reject.rule) for reject in found.rejects] == [
-        (160, "missing_side"), (161, "missing_side"), (162, "malformed_row"),
+        (160, "missing_side"), (161, "missing_side"), (162, "text_not_a_string"), (163, "malformed_row"),
     ]  # fmt: skip
 
 
@@ -74,8 +75,41 @@ def test_two_columns_are_enough_and_the_language_is_told(tmp_path: Path) -> None
 
 def test_a_missing_column_is_named(tmp_path: Path) -> None:
     (tmp_path / "pairs.csv").write_text("toxic,polite\na,b\n")
-    with pytest.raises(ValueError, match=r"no column 'neutral'.*--data"):
+    with pytest.raises(ValueError, match=r"no column 'neutral'.*--data\.toxic-column, --data\.neutral-column"):
         read_pairs(PairSettings(source=(f"{tmp_path}/pairs.csv",)))
+
+
+def test_one_file_of_a_pattern_may_say_the_language(tmp_path: Path) -> None:
+    german = "Du bist ein verdammter Idiot und kannst gar nichts"
+    (tmp_path / "a.jsonl").write_text(json.dumps({"toxic": german, "neutral": "Das war nicht gut"}) + "\n")
+    (tmp_path / "b.jsonl").write_text(json.dumps({"toxic": "fool", "neutral": "friend", "lang": "en"}) + "\n")
+    found = read_pairs(PairSettings(source=(f"{tmp_path}/*.jsonl",)))
+    assert [(pair.source, pair.lang) for pair in found.pairs] == [("a.jsonl", "de"), ("b.jsonl", "en")]
+    assert [(origin.name, len(origin.files)) for origin in found.origins] == [("*.jsonl", 2)]
+
+
+def test_a_folder_is_no_file(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="is a folder: a folder of prepared pairs is taken alone"):
+        read_pairs(PairSettings(source=(str(tmp_path),)))
+
+
+def test_a_language_is_a_code() -> None:
+    assert PairSettings(lang="EN", languages=("de-AT",)).languages == ("de",)
+    for wrong in ({"lang": "English"}, {"languages": ("en", "German")}):
+        with pytest.raises(ValueError, match="is no code of ISO 639"):
+            PairSettings(**wrong)
+    with pytest.raises(ValueError, match="is no code of ISO 639"):
+        DifficultySettings(language_borders={"English": (0.2, 0.4)})
+
+
+def test_too_few_pairs_for_the_judges(tmp_path: Path) -> None:
+    path = tmp_path / "few.jsonl"
+    path.write_text("\n".join(map(json.dumps, lines(3))))
+    settings = override(PairSettings(source=(str(path),)), {"split.ratios": (0.5, 0.25, 0.25), "judge_share": 0.9})
+    with pytest.raises(
+        ValueError, match=r"training pairs are too few to set 90% aside for the judges.*--data.judge-share"
+    ):
+        prepare_pairs(settings, tmp_path / "out", 1, toxicity)
 
 
 @pytest.mark.parametrize(
@@ -186,10 +220,10 @@ def test_prepared_pairs_say_what_they_are(file: Path, tmp_path: Path) -> None:
     folder = tmp_path / "out"
     prepared = prepare_pairs(PairSettings(source=(str(file),)), folder, 1, toxicity)
     facts = prepared.facts
-    assert facts["pairs_read"] == 163 == sum(facts["pairs"].values()) + sum(facts["refused"].values())
+    assert facts["pairs_read"] == 164 == sum(facts["pairs"].values()) + sum(facts["refused"].values())
     assert facts["by_level"].keys() == {"easy", "medium", "hard"}
     rejects = pq.read_table(folder / "rejects.parquet").to_pylist()
-    assert {row["rule"] for row in rejects} == {"missing_side", "malformed_row"}
+    assert {row["rule"] for row in rejects} == {"missing_side", "malformed_row", "text_not_a_string"}
     assert all(row["reason"] for row in rejects)
     card = (folder / "README.md").read_text()
     assert "`missing_side`" in card

@@ -80,6 +80,37 @@ def test_appdia_is_read_from_its_repository(tmp_path: Path) -> None:
         read_pairs(PairSettings(source=("appdia",)))
 
 
+@pytest.mark.parametrize(
+    ("source", "file", "columns"),
+    [
+        ("paradetox", "paradetox/paradetox.tsv", "toxic neutral1 neutral2 neutral3"),
+        ("ru_paradetox", "train.tsv", "toxic_comment neutral_comment1 neutral_comment2 neutral_comment3"),
+    ],
+)
+def test_files_as_the_authors_publish_them(tmp_path: Path, source: str, file: str, columns: str) -> None:
+    """Up to three rewrites of a source, a column each."""
+    (tmp_path / file).parent.mkdir(exist_ok=True)
+    rows = [columns.split(), ("you idiot", "you", "", ""), ("you fool", "you", "hey", "stop")]
+    (tmp_path / file).write_text("\n".join(map("\t".join, rows)) + "\n")
+    found = read_pairs(PairSettings(source=(source,), local=str(tmp_path)))
+    rewrites = [("you fool", neutral) for neutral in ("you", "hey", "stop")]
+    assert [(pair.toxic, pair.neutral) for pair in found.pairs] == [("you idiot", "you"), *rewrites]
+    assert not found.rejects
+
+
+LOCAL = {"paradetox": ("paradetox_en", {"en"}), "ru_paradetox": ("ru_paradetox", {"ru"})}
+LOCAL |= {"multiparadetox": ("multiparadetox_dev", {"en", "ru", "uk", "de", "es", "am", "zh", "ar", "hi"})}
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("source", LOCAL)
+def test_local_copies_under_their_own_names(data_folder: Path, source: str) -> None:
+    file, langs = LOCAL[source]
+    found = read_pairs(PairSettings(source=(source,), local=str(data_folder), limit=3600))
+    assert {pair.lang for pair in found.pairs} == langs
+    assert [path.name for path in found.origins[0].files] == [f"{file}.parquet"]
+
+
 def test_a_misspelt_source_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"no source is named 'paradetoxx': did you mean 'paradetox'"):
         read_pairs(PairSettings(source=("paradetoxx",)))
