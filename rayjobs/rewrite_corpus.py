@@ -47,7 +47,8 @@ class RewriteCorpusConfig(CorpusConfig):
     model: str = ""
     """Run directory of train_rewriter, or its artifact: a path or a URI."""
     lang_column: str = ""
-    """Column with the ISO 639-1 code of each text, detected where it is null or empty; empty: no such column."""
+    """Column with the ISO 639-1 code of each text, detected where it is null, empty or no code (such
+    cells are counted in the summary); empty: no such column."""
     remote: RemoteSettings = RemoteSettings()
     """An endpoint that offers the candidates in place of the model."""
     shard_rows: int = Field(default=512, ge=1)

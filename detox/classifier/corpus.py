@@ -23,9 +23,10 @@ from typing import Any, Protocol
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from detox.classifier.corpus_reading import Corpus, resized
+from detox.classifier.corpus_reading import Corpus, resized, texts_of
 from detox.classifier.corpus_writing import output_file
 from detox.data.formats import Malformed
+from detox.data.language_code import code_or_nothing
 from detox.governance.manifest import file_digest, file_digests
 from detox.runs.storage import Storage, explained
 
@@ -208,21 +209,33 @@ class Written:
 
     rows: int
     without_text: int
+    odd_languages: int = 0
+    """Cells of the language column that hold something else than a code of ISO 639: the language was detected."""
 
 
-def assemble(run: Storage, plan: Plan, output: str, before_move: Callable[[int], None]) -> Written:
-    """Put the finished shards together in their order; see `corpus_writing.output_file` for `before_move`."""
+def assemble(
+    run: Storage, plan: Plan, output: str, before_move: Callable[[int], None], lang_column: str = ""
+) -> Written:
+    """Put the finished shards together in their order.
+
+    Args:
+        before_move: see `corpus_writing.output_file`.
+        lang_column: with the language of each text; empty: none.
+    """
     shards = run.child("shards")
     schema, names = _schema(shards, _done(0)), list(plan.columns.values())
     floats = {name for name in names if schema.field(name).type == pa.float32()}
-    rows = without_text = 0
+    rows = without_text = odd_languages = 0
     with output_file(output, schema, floats, before_move) as write:
         for number in range(plan.shards):
             table = _read(shards, _done(number))
             write(table)
             rows += len(table)
             without_text += table.column(names[0]).null_count
-    return Written(rows, without_text)
+            if lang_column:
+                cells = texts_of(table, lang_column)
+                odd_languages += sum(bool((cell or "").strip()) and not code_or_nothing(cell) for cell in cells)
+    return Written(rows, without_text, odd_languages)
 
 
 def _raw(number: int) -> str:

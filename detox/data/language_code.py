@@ -18,3 +18,11 @@ def code_of(lang: str | None) -> str:
     if given and not match:
         raise ValueError(f"language {str(lang)[:40]!r} is no code of ISO 639: give one such as en, or none")
     return match[1] if match else ""
+
+
+def code_or_nothing(lang: str | None) -> str:
+    """The same of a cell of a corpus, which is not given up for one that holds something else."""
+    try:
+        return code_of(lang)
+    except ValueError:
+        return ""

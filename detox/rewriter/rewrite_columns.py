@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 
 from detox.classifier.corpus_reading import texts_of
-from detox.data.language_code import code_of
+from detox.data.language_code import code_or_nothing
 from detox.rewriter.face import Rewriter
 from detox.rewriter.remote import RemoteError
 from detox.rewriter.remote_settings import RemoteSettings
@@ -51,7 +51,7 @@ class RewriteColumns:
         """
         texts = texts_of(table, self._text_column)
         given = texts_of(table, self._lang_column) if self._lang_column else [None] * len(texts)
-        langs = [_known(lang) for lang in given]
+        langs = [code_or_nothing(lang) for lang in given]
         rows = [at for at, text in enumerate(texts) if text is not None]
         try:
             found = self._rewriter.rewrite([texts[at] or "" for at in rows], [langs[at] for at in rows])
@@ -61,11 +61,3 @@ class RewriteColumns:
         columns = zip(*(made.get(at, (None,) * len(TYPES)) for at in range(len(texts))), strict=True)
         values = [list(column) for column in columns] or [[] for _ in TYPES]
         return {name: pa.array(value, kind) for (name, kind), value in zip(TYPES.items(), values, strict=True)}
-
-
-def _known(lang: str | None) -> str:
-    """The code, or nothing: a corpus is not given up for one cell."""
-    try:
-        return code_of(lang)
-    except ValueError:
-        return ""

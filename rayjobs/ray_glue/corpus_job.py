@@ -215,11 +215,17 @@ def publish(job: CorpusJob[ConfigT], config: ConfigT, directory: RunDirectory, p
 
     uri = Storage(config.output).uri
     written = assemble(
-        directory.storage, plan, config.output, lambda size: directory.write_json(OUTPUT, {"uri": uri, "bytes": size})
+        directory.storage,
+        plan,
+        config.output,
+        lambda size: directory.write_json(OUTPUT, {"uri": uri, "bytes": size}),
+        job.lang_column(config),
     )
     headline = f"{written.rows:,} rows {job.done}: {', '.join(plan.columns.values())}"
     if written.without_text:
         headline += f"; {written.without_text:,} of them have no text and null {job.made}"
+    if written.odd_languages:
+        headline += f"; the language of {written.odd_languages:,} was detected, since their cells hold no code"
     if plan.refused:
         headline += f"; {plan.refused:,} more could not be read: {directory.uri}/{REJECTS}"
     summary = {
@@ -227,6 +233,7 @@ def publish(job: CorpusJob[ConfigT], config: ConfigT, directory: RunDirectory, p
         "output": uri,
         "rows": written.rows,
         "rows_without_text": written.without_text,
+        "rows_without_code": written.odd_languages,
         "rows_refused": plan.refused,
         "columns": plan.columns,
         "facts": plan.facts,

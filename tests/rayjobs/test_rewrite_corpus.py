@@ -118,6 +118,17 @@ def test_formats(place: Path, model: Path, ending: str) -> None:
     assert 0 < float(rows[1]["toxicity_before"]) < 0.15
 
 
+def test_languages_that_are_no_code_are_counted(place: Path, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    langs = ["English", "en-GB", None, "", "tlh", "??", "en"]
+    table = pq.read_table(place / "in.parquet")
+    pq.write_table(table.set_column(2, "lang", pa.array(langs)), place / "in.parquet")
+    main(place, model)
+    assert "the language of 2 was detected, since their cells hold no code" in capsys.readouterr().out
+    assert pq.read_table(place / "out.parquet")["lang"].to_pylist() == langs
+    (folder,) = (place / "runs").iterdir()
+    assert json.loads((folder / "summary.json").read_text())["rows_without_code"] == 2
+
+
 def test_rows_that_cannot_be_read_are_kept_aside(place: Path, model: Path) -> None:
     (place / "in.csv").write_text(f"toxic,lang\n{THANKS},en\none,two,three\n{THANKS},en\n")
     main(place, model, input=str(place / "in.csv"))
