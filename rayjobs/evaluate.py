@@ -10,12 +10,13 @@ Figures by offline judges compare systems of one run, not with published ones; `
 task's own models from the hub. Copy has J 0.126 and delete 0.302 in PAN 2024, with its judges on its test.
 
 `--remote.base-url` and `--remote.model` put the answers of an OpenAI-compatible endpoint beside the rewriters, as a
-baseline (S3 9.6).
+baseline (S3 9.6); `--endpoint` those of a service of ours, to measure a rewriter as it is deployed.
 
     python -m rayjobs.evaluate rewriters --rewriters runs/baseline runs/curriculum \\
         --data.source multiparadetox_dev.parquet --run.storage runs
     python -m rayjobs.evaluate rewriters --rewriters runs/curriculum --data.source test_with_references.tsv \\
         --all-rows-are-test True --learn-from.source multiparadetox_dev.parquet --variants greedy full
+    python -m rayjobs.evaluate rewriters --endpoint http://127.0.0.1:8000 --data.source multiparadetox_dev.parquet
 
 `classifier`: a running service, or any scorer, with the figures of training (`detox.classifier.measuring`).
 
@@ -94,6 +95,7 @@ def run_rewriters(config: EvaluateRewritersConfig, recipe: str) -> dict[str, Any
 
     check_paths(config)
     refuse_unseen(config)
+    config = with_deployed(config)
     check_config(config)
     check_sources(config)
 
@@ -108,6 +110,39 @@ def run_rewriters(config: EvaluateRewritersConfig, recipe: str) -> dict[str, Any
             on_one_node(compare, config.scaling)(config, recipe, directory.uri, tested.uri, learned.uri)
 
     return run_once(config, JOB, recipe, work, {"report": "report.html", "outputs": "outputs.parquet"})
+
+
+def with_deployed(config: EvaluateRewritersConfig) -> EvaluateRewritersConfig:
+    """The config with the rewriter that a service of ours has as its endpoint.
+
+    Raises:
+        ValueError: another endpoint is named too, no service answers, or it has no rewriter.
+    """
+    import os
+
+    import httpx
+
+    from detox.classifier.endpoint_scorer import KEY
+
+    if not config.endpoint:
+        return config
+    if config.remote.base_url:
+        raise ValueError("--endpoint and --remote.base-url are two endpoints: leave one out")
+    url = config.endpoint.rstrip("/")
+    try:
+        found = httpx.get(f"{url}/v1/models", timeout=30).raise_for_status().json()["data"]
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"no service of ours answers at {url} ({error}): check --endpoint") from None
+    if not found:
+        raise ValueError(f"the service at {url} has no rewriter: start it with one (make serve REWRITER=RUN_DIR)")
+    key = config.remote.api_key_env or (KEY if os.environ.get(KEY) else "")
+    own = {
+        "remote.api_key_env": key,
+        "remote.base_url": f"{url}/v1",
+        "remote.model": found[0]["id"],
+        "remote.prompt": "{text}",
+    }
+    return override(config, own)
 
 
 def pairs_to_test(config: EvaluateRewritersConfig) -> PairSettings:

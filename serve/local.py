@@ -50,7 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise SystemExit(str(error)) from None
     start(settings)
     shown = f"http://{settings.host}:{settings.port}"
-    print(f"page:    {shown}/\nAPI:     {shown}/openapi.json\nmodel:   {settings.classifier.model}\nCtrl-C ends it.")
+    print(f"page:    {shown}/\nAPI:     {shown}/openapi.json\nmetrics: {metrics_url()}")
+    print(f"model:   {settings.classifier.model}\nCtrl-C ends it.")
     sys.stdout.flush()
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -100,6 +101,13 @@ def start(settings: LocalArgs) -> None:
     )
     tree = absolute(settings).model_dump(mode="json", exclude={"host", "port"})
     ray_serve.run(build(tree), name="toxicity", route_prefix="/")
+
+
+def metrics_url() -> str:
+    """Where Ray exports what it and the gateway measure, for Prometheus."""
+    import ray
+
+    return f"http://127.0.0.1:{ray.nodes()[0]['MetricsExportPort']}/metrics"
 
 
 def free_port(wanted: int) -> int:

@@ -30,6 +30,9 @@ class EvaluateRewritersConfig(JobConfig):
     """Run directories of `train_rewriter`, or their artifacts; the verdict is about the last."""
     remote: RemoteSettings = RemoteSettings()
     """An endpoint whose answers, as they come, are a system of their own beside copy and delete: `remote`."""
+    endpoint: str = ""
+    """URL of a service of ours, whose rewriter as it is deployed is the `remote` system, with no further settings but
+    `remote.limits`. Its API key, where it has keys, is read from the environment variable `DETOX_ENDPOINT_KEY`."""
     variants: tuple[Variant, ...] = VARIANTS
     """`greedy`: the model's likeliest text; `steered`: with the decoding controls; `reranked`: its candidates reranked,
     without the controls; `full`: all of it."""

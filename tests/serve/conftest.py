@@ -29,7 +29,8 @@ class Service:
 
     def __init__(self, process: subprocess.Popen[str], url: str, classifier: Path, own_ports: set[int]) -> None:
         self.process, self.url, self.classifier, self.own_ports = process, url, classifier, own_ports
-        self.feedback = classifier.parent / "feedback"
+        place = classifier.parent
+        self.polite, self.feedback, self.log = place / "polite", place / "feedback", place / "log"
         self.client = httpx.Client(base_url=url, timeout=60)
 
     def post(self, path: str, body: Any) -> httpx.Response:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -18,6 +21,8 @@ import pytest
 
 from detox.classifier.scorer import load_scorer
 from detox.data.synthetic import generate
+from detox.data.synthetic_pairs import generate_pairs
+from detox.rewriter.face import Rewriter
 from detox.runs.config import override
 from rayjobs import evaluate
 from tests.rewriter.artifacts import CIVIL, RUDE, THANKS
@@ -25,6 +30,8 @@ from tests.serve.conftest import Service, family, name_of
 from tests.serve.models import LABELS, TEXTS
 
 pytestmark = pytest.mark.serve
+MARK = "zyxwvut"
+"""Stands in texts, and must stand nowhere else."""
 
 
 def test_every_api_gives_the_scorers_own_probabilities(service: Service) -> None:
@@ -107,6 +114,75 @@ def test_what_is_deployed_is_measured_as_the_model_itself(service: Service, tmp_
     figures = [{key: value for key, value in one.items() if "/" in key} for one in found.values()]
     assert "roc_auc/toxic" in figures[0]
     assert figures[0] == pytest.approx(figures[1], abs=1e-3)
+
+
+def test_a_rewriter_that_is_deployed_is_measured(service: Service, tmp_path: Path) -> None:
+    """What the service gives out is what the library does: rewritten whole, reranked and edited."""
+    pairs = [{"toxic": pair["toxic"], "neutral": pair["neutral"], "lang": "en"} for pair in generate_pairs(80)]
+    (tmp_path / "pairs.jsonl").write_text("\n".join(map(json.dumps, pairs)))
+    changes = {
+        "endpoint": service.url,
+        "data.source": (str(tmp_path / "pairs.jsonl"),),
+        "embed_english": False,
+        "run.storage": str(tmp_path / "runs"),
+        "run.name": "deployed",
+    }
+    found = evaluate.run(override(evaluate.rewriters(), changes), "rewriters")
+    assert found["primary"] == "remote"
+    rows = pq.read_table(tmp_path / "runs" / "deployed" / "outputs.parquet").to_pylist()
+    mine = {row["source"]: row["output"] for row in rows if row["system"] == "remote"}
+    expected = Rewriter.load(str(service.polite)).rewrite(list(mine))
+    assert list(mine.values()) == [rewrite.text for rewrite in expected]
+
+
+def test_prometheus_finds_what_was_measured_and_no_text(service: Service) -> None:
+    """At the address that the service prints; Ray hands over what it has every ten seconds."""
+    url = re.search(r"metrics: (http://\S+)", service.log.read_text())
+    assert url
+    wanted = ("ray_detox_texts_total{", "ray_detox_flags_total{", "ray_detox_refused_total{", "ray_detox_score_drift{")
+    service.post("/v1/classify", {"input": 3})
+    found, deadline = "", time.monotonic() + 60
+    while time.monotonic() < deadline and not all(name in found for name in wanted):
+        service.post("/v1/classify", {"input": [f"{MARK} idiot", f"{MARK} friend"]})
+        time.sleep(1)
+        found = httpx.get(url[1], timeout=10).text
+    assert not [name for name in wanted if name not in found]
+    assert MARK not in found
+
+
+def test_no_text_is_in_any_log(service: Service) -> None:
+    """Neither what is answered nor what is refused, of any path."""
+    bodies: dict[str, Any] = {
+        "/v1/classify": {"input": MARK},
+        "/v1/detoxify": {"input": f"{MARK}, you idiot"},
+        "/v1/explain": {"input": MARK, "label": MARK},
+        "/v1alpha1/comments:analyze": {"comment": {"text": MARK}, "clientToken": MARK, MARK: 1},
+        "/v1/moderations": {"input": [{"type": "text", "text": MARK}]},
+        "/predict": {"inputs": [[MARK, MARK]]},
+        "/v1/chat/completions": {"messages": [{"role": "user", "content": MARK}], "n": 2},
+    }
+    for path, body in bodies.items():
+        service.post(path, body)
+        service.client.post(f"{path}?key={MARK}", content=f'{{"{MARK}'.encode())
+    [gcs] = [one for one in family(service.process.pid) if "gcs_server" in name_of(one)]
+    folder = re.search(r"--log_dir=(\S+)|(\S+/session_\S+?/logs)", name_of(gcs))
+    assert folder
+    logs = Path(folder[1] or folder[2])
+    files = [path for path in logs.rglob("*") if path.is_file()]
+    assert any("replica" in path.name for path in files)
+    assert not [path.name for path in [*files, service.log] if MARK.encode() in path.read_bytes()]
+
+
+def test_a_full_queue_says_when_to_come_back(service: Service) -> None:
+    """More texts at once than `texts_under_way`: each request is answered or told to wait, in the vendor's words."""
+    with ThreadPoolExecutor(24) as pool:
+        native = list(pool.map(lambda _: service.post("/v1/classify", {"input": ["you idiot"] * 256}), range(24)))
+        google = list(pool.map(lambda _: service.post("/predict", {"inputs": [["you idiot"]] * 32}), range(96)))
+    for answers, busy in ((native, 503), (google, 429)):
+        assert {answer.status_code for answer in answers} <= {200, busy}
+        assert all(int(answer.headers["retry-after"]) >= 1 for answer in answers if answer.status_code == busy)
+    assert any(answer.status_code == 503 for answer in native)
+    assert service.post("/v1/classify", {"input": "fine"}).status_code == 200
 
 
 def test_what_listens_beyond_this_machine_is_what_the_documentation_names(service: Service) -> None:
