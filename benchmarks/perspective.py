@@ -3,8 +3,9 @@
 `python -m benchmarks.perspective --model RUN [--data rtp_5k_scored.parquet] [--mapping FILE]` scores the prompts and
 continuations of RealToxicityPrompts (Gehman et al. 2020, scored by Perspective in 2020) and prints, for each attribute
 that a label of the model backs: rank correlation, agreement and flip rate at the thresholds that clients use, with our
-scores as they are and through a rising curve. The curve is fitted on one half of the texts and measured on the other;
-`--mapping` writes those of all texts, for `gateway.perspective_mapping`.
+scores as they are, at the thresholds of ours that flag as much, and through a rising curve. Thresholds and curve are
+fitted on one half of the texts and measured on the other; `--mapping` writes the curves of all texts, for
+`gateway.perspective_mapping`.
 """
 
 from __future__ import annotations
@@ -72,11 +73,16 @@ def read(path: Path) -> tuple[list[str], dict[str, np.ndarray]]:
 
 
 def compared(attribute: str, label: str, ours_N: np.ndarray, theirs_N: np.ndarray) -> Iterator[dict[str, Any]]:
-    """A line of figures for our scores as they are, and one for those that a curve of the other half gives."""
+    """A line of figures for our scores as they are, and one for those that a curve of the other half gives.
+
+    At each threshold: `flagged` by theirs and ours, `flips` (texts that only one flags) and `kappa`; `equal`, the
+    threshold of ours that flags as many texts of the other half, and the flips with it.
+    """
     from scipy.stats import spearmanr
 
     is_fitted_N = np.random.default_rng(SEED).random(len(ours_N)) < 0.5
     curve = fit(ours_N[is_fitted_N], theirs_N[is_fitted_N])
+    equal = {at: equal_threshold(ours_N[is_fitted_N], theirs_N[is_fitted_N], at) for at in THRESHOLDS}
     ours_N, theirs_N = ours_N[~is_fitted_N], theirs_N[~is_fitted_N]
     mapped_N = np.array([curve(score) for score in ours_N])
     facts = {"attribute": attribute, "label": label, "texts": len(ours_N)}
@@ -89,8 +95,9 @@ def compared(attribute: str, label: str, ours_N: np.ndarray, theirs_N: np.ndarra
             line[f"flagged@{threshold}"] = [round(float(flagged_N.mean()), 4), round(float(mine_N.mean()), 4)]
             line[f"flips@{threshold}"] = round(float((mine_N != flagged_N).mean()), 4)
             line[f"kappa@{threshold}"] = round(kappa(mine_N, flagged_N), 4)
-        if name == "ours":
-            line["equal_thresholds"] = {str(at): equal_threshold(ours_N, theirs_N, at) for at in THRESHOLDS}
+            if name == "ours":
+                moved_N = scores_N >= equal[threshold]
+                line[f"equal@{threshold}"] = [equal[threshold], round(float((moved_N != flagged_N).mean()), 4)]
         yield line
 
 

@@ -11,6 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tests.serve.models import write_classifier
+
 
 @pytest.fixture
 def comments(tmp_path: Path) -> Path:
@@ -33,6 +35,14 @@ def lines(*words: str) -> dict[str, dict]:
 def test_train_throughput(comments: Path) -> None:
     words = "benchmarks.train_throughput", "--data", str(comments), "--rows", "64", "--runs", "1"
     assert set(lines(*words)) == {"padding share of all tokens", "real tokens per second"}
+
+
+def test_engines(comments: Path, tmp_path: Path) -> None:
+    """Four processes, one an engine."""
+    model = write_classifier(tmp_path / "forum")
+    words = "benchmarks.engines", "--model", str(model), "--data", str(comments), "--texts", "64", "--runs", "1"
+    found = lines(*words, "--threads", "1")
+    assert all(line["ours"] > 0 for line in found.values())
 
 
 @pytest.mark.slow
