@@ -16,6 +16,7 @@ from serve.check import check
 from tests.hub import ROOT
 
 SERVICE, JOB = (yaml.safe_load((ROOT / "deploy" / name).read_text()) for name in ("rayservice.yaml", "rayjob.yaml"))
+CONFIG = yaml.safe_load((ROOT / "serve" / "config.yaml").read_text())
 CONTAINERFILE = (ROOT / "deploy" / "Containerfile").read_text()
 KNOWN = {
     "": {"apiVersion", "kind", "metadata", "spec"},
@@ -43,6 +44,11 @@ KNOWN = {
         "groupName", "replicas", "minReplicas", "maxReplicas", "rayStartParams", "template", "idleTimeoutSeconds",
         "numOfHosts", "scaleStrategy", "suspend", "resources", "labels",
     },
+    "resources": {"limits", "requests"},
+    "variable": {"name", "value", "valueFrom"},
+    "mount": {"name", "mountPath", "readOnly", "subPath"},
+    "volume": {"name", "persistentVolumeClaim", "secret", "configMap", "emptyDir"},
+    "template": {"spec", "metadata"},
     "pod": {"containers", "volumes", "nodeSelector", "tolerations", "serviceAccountName", "initContainers", "affinity"},
     "container": {"name", "image", "resources", "volumeMounts", "env", "ports", "lifecycle", "securityContext"},
 }  # fmt: skip
@@ -75,7 +81,14 @@ def test_every_key_is_one_that_kuberay_knows(manifest: dict[str, Any]) -> None:
     assert head.keys() <= KNOWN["head"]
     assert all(worker.keys() <= KNOWN["worker"] for worker in workers)
     assert all(group["template"]["spec"].keys() <= KNOWN["pod"] for group in groups(manifest))
-    assert all(container.keys() <= KNOWN["container"] for container in containers(manifest))
+    assert all(group["template"].keys() <= KNOWN["template"] for group in groups(manifest))
+    for container in containers(manifest):
+        assert container.keys() <= KNOWN["container"]
+        assert container["resources"].keys() <= KNOWN["resources"]
+        assert all(variable.keys() <= KNOWN["variable"] for variable in container.get("env", ()))
+        assert all(mount.keys() <= KNOWN["mount"] for mount in container["volumeMounts"])
+    volumes = [volume for group in groups(manifest) for volume in group["template"]["spec"]["volumes"]]
+    assert all(volume.keys() <= KNOWN["volume"] for volume in volumes)
 
 
 @pytest.mark.parametrize("manifest", [SERVICE, JOB], ids=["service", "job"])
@@ -101,6 +114,13 @@ def test_the_serve_config_inside_holds(tmp_path: Path) -> None:
     mounts = {mount["mountPath"] for one in containers(SERVICE) for mount in one["volumeMounts"]}
     paths = re.findall(r"/[\w./]+", str({key: application.args[key] for key in application.args}))
     assert all(any(found.startswith(mount) for mount in mounts) for found in paths)
+
+
+@pytest.mark.parametrize("config", [yaml.safe_load(SERVICE["spec"]["serveConfigV2"]), CONFIG], ids=["service", "file"])
+def test_there_are_as_many_gateways_as_a_roll_over_needs(config: dict[str, Any]) -> None:
+    """docs/serving.md says why."""
+    [gateway] = [one for one in config["applications"][0]["deployments"] if one["name"] == "gateway"]
+    assert gateway["autoscaling_config"]["min_replicas"] >= 3
 
 
 def test_the_job_is_one_that_there_is(capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import re
 import shlex
+import shutil
+import subprocess
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -62,6 +64,23 @@ def test_recipes_of_training_are_all_listed() -> None:
     cells = re.findall(r"^\| (`[^|]+`) \|", README, re.MULTILINE)
     listed = [name for cell in cells for name in re.findall(r"`(\w+)`", cell)]
     assert sorted(listed) == sorted([*jobs()["train_classifier"], *jobs()["train_rewriter"]])
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [([], True), (["MODEL=runs/mine", "REWRITER=runs/polite", "PORT=9"], False)],
+)
+def test_serving_trains_the_demo_where_no_model_is_named(tmp_path: Path, words: list[str], wanted: bool) -> None:
+    """As `make` would do it in a folder without runs."""
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, tmp_path / name)
+    done = subprocess.run(["make", "-n", "serve", *words], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert ("-m rayjobs.train_classifier demo" in done.stdout) == wanted
+    if words:
+        serving = done.stdout.splitlines()[-1]
+        assert "--classifier.model runs/mine" in done.stdout
+        assert serving.split()[-2:] == ["--port", "9"]
+        assert "--rewriter.model runs/polite" in done.stdout
 
 
 def test_folders_of_the_layout_exist() -> None:

@@ -51,6 +51,15 @@ def test_requests_that_come_together_get_what_each_gets_alone(run: Path) -> None
     np.testing.assert_allclose(backwards, expected_NL[::-1], atol=1e-5)
 
 
+def test_half_precision_is_near_single(run: Path) -> None:
+    """What is served by default where the processor has it."""
+    half = ClassifierService(ClassifierSettings(model=str(run), dtype="bfloat16"))
+    assert half.model.dtype == "bfloat16"
+    replica = ClassifierReplica(ClassifierSettings(model=str(run), dtype="bfloat16").model_dump(mode="json"))
+    _, found_NL = asyncio.run(replica.score(TEXTS))
+    np.testing.assert_allclose(found_NL, load_scorer(str(run)).score(TEXTS).values_NL, atol=0.02)
+
+
 def test_a_request_is_cut_into_groups_that_fit() -> None:
     windows = [[1] * 5, [1] * 5, [1] * 30, [1]]
     assert [list(map(len, group)) for group in groups(windows, 10)] == [[5, 5], [30], [1]]

@@ -11,12 +11,15 @@ import pytest
 from detox.governance.manifest import write_manifest
 from detox.rewriter.face import Rewriter
 from detox.rewriter.generation_settings import DecodingSettings
+from detox.rewriter.remote_request import RemoteError
+from detox.rewriter.remote_settings import RemoteSettings
 from detox.rewriter.rerank import Rewrite
 from serve import rewriter
 from serve.rewriter import Asked, RewriterReplica, RewriterService, rewritten
 from serve.rewriting import RewriterModel
 from serve.settings import RewriterServeSettings
 from tests.rewriter.artifacts import CIVIL, RUDE, THANKS, write_rewriter
+from tests.rewriter.chat_server import chat_server, completion
 
 
 @pytest.fixture(scope="module")
@@ -107,3 +110,22 @@ def test_an_adapter_that_may_not_be_served_is_known_at_the_start(runs: dict[str,
     broken = settings(runs).model_copy(update={"adapters": {"gone": str(tmp_path / "gone")}})
     with pytest.raises(ValueError, match="there is no artifact"):
         RewriterService(broken)
+    research = write_rewriter(tmp_path / "research")
+    write_manifest(research / "artifact", {"job": "train_rewriter"}, classification="research-only")
+    for changes in ({"model": str(research)}, {"adapters": {"research": str(research)}}):
+        with pytest.raises(ValueError, match="research-only, and such an artifact is not served"):
+            RewriterService(settings(runs).model_copy(update=changes))
+
+
+def test_an_endpoint_may_stand_in_for_the_model(runs: dict[str, Path]) -> None:
+    """Its answers are reranked as ever; where it fails, so does the request, without a word of the text."""
+    with chat_server(lambda asked: completion(CIVIL)) as server:
+        remote = RemoteSettings(base_url=server.base_url, model="m", prompt="{text}")
+        replica = RewriterReplica(settings(runs, remote=remote).model_dump(mode="json"))
+        _, (rewrite,) = asyncio.run(replica.rewrite([RUDE], ["en"]))
+    assert rewrite.text == CIVIL
+    assert rewrite.how == "model"
+    assert [asked.content for asked in server.asked] == [RUDE]
+    with pytest.raises(RemoteError, match="the endpoint failed") as failed:
+        asyncio.run(replica.rewrite([RUDE], ["en"]))
+    assert "plonker" not in str(failed.value)
