@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from detox.runs.rundir import RunDirectory
 
 JOB = "evaluate"
+MOST_CHARACTERS = 50_000
+"""Of a text, that a service of ours takes."""
 
 
 def rewriters() -> EvaluateRewritersConfig:
@@ -108,45 +110,54 @@ def run_rewriters(config: EvaluateRewritersConfig, recipe: str) -> dict[str, Any
         print(f"pairs: {tested.uri}", flush=True)
         with Listener(directory):
             on_one_node(compare, config.scaling)(config, recipe, directory.uri, tested.uri, learned.uri)
+        if config.endpoint and deployed(config.endpoint.rstrip("/"))[1] != config.endpoint_version:
+            raise ValueError(f"{config.endpoint} got another rewriter meanwhile: evaluate it under another --run.name")
 
     return run_once(config, JOB, recipe, work, {"report": "report.html", "outputs": "outputs.parquet"})
 
 
 def with_deployed(config: EvaluateRewritersConfig) -> EvaluateRewritersConfig:
-    """The config with the rewriter that a service of ours has as its endpoint.
+    """The config with the rewriter that a service of ours has as its endpoint, and the version that it has now: where
+    another is deployed meanwhile, the run does not go on.
 
     Raises:
         ValueError: another endpoint is named too, no service answers, or it has no rewriter.
     """
     import os
 
-    import httpx
-
     from detox.classifier.endpoint_scorer import KEY
 
     if not config.endpoint:
         return config
-    if config.remote.base_url:
-        raise ValueError("--endpoint and --remote.base-url are two endpoints: leave one out")
     url = config.endpoint.rstrip("/")
+    if config.remote.base_url not in ("", f"{url}/v1"):
+        raise ValueError("--endpoint and --remote.base-url are two endpoints: leave one out")
+    name, version = deployed(url)
+    answering: dict[str, Any] = {"remote.base_url": f"{url}/v1", "remote.model": name, "remote.prompt": "{text}"}
+    answering |= {"remote.candidates": 1, "remote.max_source_chars": MOST_CHARACTERS, "remote.max_answer_tokens": 0}
+    key = config.remote.api_key_env or (KEY if os.environ.get(KEY) else "")
+    return override(config, answering | {"remote.api_key_env": key, "endpoint_version": version})
+
+
+def deployed(url: str) -> tuple[str, str]:
+    """Name and version of the rewriter of a service of ours.
+
+    Raises:
+        ValueError: no service answers, or it has no rewriter.
+    """
+    import httpx
+
     try:
-        found = httpx.get(f"{url}/v1/models", timeout=30).raise_for_status().json()["data"]
+        found = httpx.get(f"{url}/info", timeout=30).raise_for_status().json()["rewriter"]
     except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"no service of ours answers at {url} ({error}): check --endpoint") from None
     if not found:
         raise ValueError(f"the service at {url} has no rewriter: start it with one (make serve REWRITER=RUN_DIR)")
-    key = config.remote.api_key_env or (KEY if os.environ.get(KEY) else "")
-    own = {
-        "remote.api_key_env": key,
-        "remote.base_url": f"{url}/v1",
-        "remote.model": found[0]["id"],
-        "remote.prompt": "{text}",
-    }
-    return override(config, own)
+    return str(found["name"]), str(found["version"])
 
 
 def pairs_to_test(config: EvaluateRewritersConfig) -> PairSettings:
-    """How the tested pairs are prepared: where all of them are test, no rule refuses any."""
+    """How the tested pairs are prepared: where all of them are test, no rule that judges their meaning refuses any."""
     if not config.all_rows_are_test or is_prepared(config.data):
         return config.data
     whole = {"split.ratios": (1.0, 0.0, 0.0), "split.keep_named": False}

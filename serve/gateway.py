@@ -113,7 +113,7 @@ class Gateway:
             post("/v1/moderations", "classify", moderations.status_and_body, self._moderate),
             post("/predict", "classify", tei.status_and_body, self._predict),
             post("/v1/chat/completions", "detoxify", moderations.status_and_body, self._chat),
-            Route("/batch", self._batch, methods=["POST"]),
+            self._route("/batch", perspective.status_and_body, self._batch),
             Route("/v1/models", self._models),
             Route("/$discovery/rest", self._discovery),
             Route("/health", self._health),
@@ -125,13 +125,21 @@ class Gateway:
         return [*routes, Route("/{path:path}", self._nothing, methods=METHODS)]
 
     def _post(self, path: str, scope: Scope, words: Words, handler: Handler) -> Route:
+        async def answer(request: Request) -> Response:
+            self._check_origin(request)
+            key = self._keys.find(secret_of(request), scope)
+            self._rates.take(key)
+            return await handler(await body_of(request, self._settings.most_body_bytes), key)
+
+        return self._route(path, words, answer)
+
+    def _route(self, path: str, words: Words, answer: Callable[[Request], Awaitable[Response]]) -> Route:
+        """A path for POST, with every failure in the words of its API."""
+
         async def endpoint(request: Request) -> Response:
             try:
-                self._check_origin(request)
-                key = self._keys.find(secret_of(request), scope)
-                self._rates.take(key)
                 async with asyncio.timeout(MOST_SECONDS):
-                    return named(await handler(await body_of(request, self._settings.most_body_bytes), key))
+                    return named(await answer(request))
             except ApiError as error:
                 self._meters.refused(path, error.kind)
                 return refusal(error, words)
@@ -206,11 +214,7 @@ class Gateway:
 
     async def _batch(self, request: Request) -> Response:
         """Needs no key itself: each part has its own."""
-        try:
-            body = await body_of(request, self._settings.most_body_bytes)
-            return named(await batches.answered(request, body, self.app))
-        except ApiError as error:
-            return refusal(error, perspective.status_and_body)
+        return await batches.answered(request, await body_of(request, self._settings.most_body_bytes), self.app)
 
     async def _suggest(self, body: bytes, key: Key) -> Response:
         if self._feedback is None:

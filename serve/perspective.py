@@ -64,7 +64,7 @@ async def analyze(body: bytes, judge: Judge, translate: Translate = as_it_is) ->
     text = _text(request.comment)
     _check_context(request.context)
     asked = _asked(request, judge)
-    detected, is_known = await judge.language(text, judge.model.languages)
+    detected, is_known = await judge.language(text, () if request.languages else judge.model.languages)
     languages = _languages(request, detected)
     is_supported = is_known and not request.languages
     supported = asked if is_supported else _supported(languages, detected, request, asked, judge)
@@ -91,7 +91,7 @@ async def suggest(body: bytes, judge: Judge) -> tuple[dict[str, Any], list[Sugge
     text = _text(request.comment)
     _check_context(request.context)
     backed = perspective_labels(judge.model.labels)
-    scores: dict[str, dict[str, float]] = {}
+    scores: dict[tuple[int, int, str], dict[str, float]] = {}
     for attribute, given in (request.attribute_scores or {}).items():
         if attribute not in backed:
             raise _unknown_attribute(attribute)
@@ -108,7 +108,7 @@ async def suggest(body: bytes, judge: Judge) -> tuple[dict[str, Any], list[Sugge
     }
     stored = [
         Suggestion(
-            text=part,
+            text=part[-1],
             scores={label: of_part.get(label) for label in judge.model.labels},
             languages=languages,
             community_id=request.community_id or "",
@@ -119,22 +119,29 @@ async def suggest(body: bytes, judge: Judge) -> tuple[dict[str, Any], list[Sugge
     return {key: value for key, value in answer.items() if value}, stored
 
 
-def _suggested(text: str, attribute: str, given: AttributeScores) -> Iterator[tuple[str, float]]:
-    """The comment, or a part of it, with the score that it should have."""
+def _suggested(text: str, attribute: str, given: AttributeScores) -> Iterator[tuple[tuple[int, int, str], float]]:
+    """The comment, or a part of it, by where it begins and ends and what it says, with the score it should have."""
     param, units = f"attribute_scores.{attribute}", text.encode("utf-16-le", "surrogatepass")
-    if not given.summary_score and not given.span_scores:
+    spans = given.span_scores or []
+    if not given.summary_score and not spans:
         raise _refused(f"The suggestion for {attribute} has neither a summaryScore nor spanScores.", param=param)
+    if len(spans) > MOST_SPANS:
+        raise _refused(f"{attribute} may have {MOST_SPANS} spanScores, has {len(spans)}.", param=param)
+    whole = (0, len(units) // 2)
     suggested: list[tuple[int, int, Score | None]] = []
+    for span in spans:
+        begin, end = span.begin or 0, span.end or 0
+        if not (given.summary_score and (begin, end) == whole):  # what is said of the whole, its summary says
+            suggested.append((begin, end, span.score))
     if given.summary_score:
-        suggested.append((0, len(units) // 2, given.summary_score))
-    suggested += [(span.begin or 0, span.end or 0, span.score) for span in given.span_scores or ()]
+        suggested.append((*whole, given.summary_score))
     for begin, end, score in suggested:
         if not 0 <= begin < end <= len(units) // 2:
             raise _refused(f"A span of {attribute} is not within the comment: {begin} to {end}.", param=param)
         value = score.value if score else None
         if value is None or not 0 <= value <= 1:
             raise _refused(f"The suggested score of {attribute} must be a value between 0 and 1.", param=param)
-        yield units[2 * begin : 2 * end].decode("utf-16-le", "surrogatepass"), value
+        yield (begin, end, units[2 * begin : 2 * end].decode("utf-16-le", "surrogatepass")), value
 
 
 def _parsed(adapter: TypeAdapter[Any], body: bytes) -> Any:

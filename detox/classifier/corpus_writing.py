@@ -161,22 +161,20 @@ def _flat(table: pa.Table) -> pa.Table:
     """Columns that csv can hold: lists and structures as JSON text, dictionaries as their values, bytes as text."""
     table = _natural(table)
     for index, field in enumerate(table.schema):
-        if pa.types.is_dictionary(field.type):
-            column: Any = table.column(index).cast(field.type.value_type)
-        elif pa.types.is_nested(field.type):
-            values = table.column(index).to_pylist()
+        column: Any = table.column(index)
+        if pa.types.is_dictionary(column.type):
+            column = column.cast(column.type.value_type)
+        if pa.types.is_nested(column.type):
+            values = column.to_pylist()
             dumped = [
                 None if value is None else json.dumps(_plain(value), ensure_ascii=False, default=str)
                 for value in values
             ]
             column = pa.array(dumped, pa.string())
-        elif pa.types.is_string_view(field.type):
-            column = table.column(index).cast(pa.string())
-        elif any(is_kind(field.type) for is_kind in BYTES):
-            raw = table.column(index).to_pylist()
-            texts = [None if value is None else _encodable(decode(value)[0]) for value in raw]
+        elif pa.types.is_string_view(column.type):
+            column = column.cast(pa.string())
+        elif any(is_kind(column.type) for is_kind in BYTES):
+            texts = [None if value is None else _encodable(decode(value)[0]) for value in column.to_pylist()]
             column = pa.array(texts, pa.string())
-        else:
-            continue
         table = table.set_column(index, field.name, column)
     return table

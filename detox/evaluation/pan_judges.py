@@ -24,7 +24,7 @@ from transformers.utils import cached_file
 
 from detox.evaluation.judges import Fluency, Judges, Langs, Neutrality, Similarity, Texts
 from detox.evaluation.remembered import Remembered
-from detox.models.loading import Location, commit, commit_of, explained, locate
+from detox.models.loading import Location, check_available, commit, explained, locate
 
 PAN2024, PAN2025 = "pan2024", "pan2025"
 PAN = (PAN2024, PAN2025)
@@ -65,18 +65,19 @@ def pan_judges(year: str, offline: Judges | None = None) -> Judges:
 
 
 def check_pan_judges(year: str) -> None:
-    """Whether the models of `pan_judges` are there, at the price of their config files.
+    """Whether the models of `pan_judges` are there, at the price of their config files (of XCOMET-lite, which has none,
+    of its weights).
 
     Raises:
         ValueError: one is not, and cannot be fetched; names it and what to do.
     """
-    names = [CLASSIFIERS[year], *filter(None, [TOKENIZERS.get(year)]), LABSE]
+    for name in (CLASSIFIERS[year], TOKENIZERS.get(year, ""), LABSE):
+        if name:
+            check_available(name)
     if year == PAN2025:
-        from detox.evaluation.xcomet import ENCODER, NAME
+        from detox.evaluation.xcomet import check_xcomet
 
-        names += [NAME, ENCODER]
-    for name in names:
-        commit_of(name)
+        check_xcomet()
 
 
 def pan_neutrality(name: str, tokenizer_name: str = "") -> Neutrality:

@@ -28,7 +28,7 @@ from transformers.utils import cached_file
 from transformers.utils.hub import extract_commit_hash
 
 from detox.evaluation.judges import Fluency, Langs, Texts
-from detox.models.loading import commit, explained, locate
+from detox.models.loading import check_available, commit, explained, locate
 
 NAME, ENCODER = "myyycroft/XCOMET-lite", "microsoft/mdeberta-v3-base"
 SCORE_WEIGHTS = (0.12, 0.33, 0.33)
@@ -68,6 +68,16 @@ def xcomet_fluency(name: str = NAME, encoder: str = ENCODER) -> Fluency:
         return found_N
 
     return Fluency(f"{name}@{revision[:8]}", judge)
+
+
+def check_xcomet(name: str = NAME, encoder: str = ENCODER) -> None:
+    """Raises:
+    ValueError: its weights, or its encoder's config, are not there and cannot be fetched.
+    """
+    check_available(encoder)
+    place = locate(name)
+    with explained(place):
+        cached_file(place.source, "model.safetensors", revision=place.revision)
 
 
 class XComet(nn.Module):

@@ -33,6 +33,8 @@ class EvaluateRewritersConfig(JobConfig):
     endpoint: str = ""
     """URL of a service of ours, whose rewriter as it is deployed is the `remote` system, with no further settings but
     `remote.limits`. Its API key, where it has keys, is read from the environment variable `DETOX_ENDPOINT_KEY`."""
+    endpoint_version: str = ""
+    """Version of that rewriter; filled in."""
     variants: tuple[Variant, ...] = VARIANTS
     """`greedy`: the model's likeliest text; `steered`: with the decoding controls; `reranked`: its candidates reranked,
     without the controls; `full`: all of it."""

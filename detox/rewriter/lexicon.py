@@ -152,15 +152,19 @@ def _words(text: str) -> Iterator[tuple[int, int, bool]]:
             yield at, match.end(), False
 
 
+AROUND = {("(", ")"), ("[", "]"), ('"', '"'), ("“", "”"), ("„", "“"), ("«", "»"), ("‘", "’")}
+"""Brackets and quotes: what opens and what closes."""
+
+
 def cut(text: str, spans: Sequence[Span]) -> str:
     """`text` without these spans, and without the spaces, empty quotes and stray punctuation that they
     leave behind."""
-    pieces, last = list[str](), 0
-    for begin, end in spans:
-        pieces.append(text[last:begin])
-        last = end
-    left = "".join([*pieces, text[last:]])
-    left = regex.sub(r"""\(\s*\)|\[\s*\]|"\s*"|“\s*”|«\s*»""", "", left)
+    left, last = "", 0
+    for begin, end in [*spans, (len(text), len(text))]:
+        piece = text[last:begin]
+        if last and (left[-1:], piece[:1]) in AROUND:  # nothing is left within
+            left, piece = left[:-1], piece[1:]
+        left, last = left + piece, end
     left = regex.sub(r"\s+([,.!?;:])", r"\1", left)
     left = regex.sub(r"([,;:])(?:\s*[,;:])+", r"\1", left)
     left = regex.sub(r"[,;]+(?=[.!?])", "", left)

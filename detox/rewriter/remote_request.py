@@ -215,7 +215,8 @@ class Request:
         return self._error(None, reason, "check base_url, and that the server runs")
 
     def _refusal(self, status: int, content: bytes, tries: int, asked_wait: float) -> RemoteError:
-        reason = f"{self._url} answered with status {status}{_times(tries)} ({self._shown(content)})"
+        again = _times(tries) if status == 429 or status >= 500 else ""
+        reason = f"{self._url} answered with status {status}{again} ({self._shown(content)})"
         if asked_wait > self._settings.limits.longest_wait:
             remedy = f"it asks to wait {asked_wait:.0f} s: try again then, or raise limits.longest_wait"
             return self._error(status, reason, remedy)

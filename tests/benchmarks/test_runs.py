@@ -42,6 +42,7 @@ def test_engines(comments: Path, tmp_path: Path) -> None:
     model = write_classifier(tmp_path / "forum")
     words = "benchmarks.engines", "--model", str(model), "--data", str(comments), "--texts", "64", "--runs", "1"
     found = lines(*words, "--threads", "1")
+    assert len(found) >= 3
     assert all(line["ours"] > 0 for line in found.values())
 
 

@@ -136,14 +136,14 @@ def test_csv_holds_what_arrow_has_several_types_for(tmp_path: Path, ending: str)
         "text": pa.array(["ein", "zwei"], pa.string_view()),
         "raw": pa.array([b"gr\xfc\xdfe", None], pa.binary()),
         "view": pa.array([b"a", b"b"], pa.binary_view()),
-        "kind": pa.array(["x", "y"]).dictionary_encode(),
+        "kind": pa.array([b"x", b"\xfc"]).dictionary_encode(),
     }
     pq.write_table(pa.table(columns), tmp_path / "in.parquet")
     scored(tmp_path / "in.parquet", tmp_path / f"out.{ending}")
     options = pa_csv.ParseOptions(delimiter="," if ending == "csv" else "\t")
     rows = pa_csv.read_csv(tmp_path / f"out.{ending}", parse_options=options)
     found = rows.select(["text", "raw", "view", "kind"]).to_pydict()
-    assert found == {"text": ["ein", "zwei"], "raw": ["grüße", ""], "view": ["a", "b"], "kind": ["x", "y"]}
+    assert found == {"text": ["ein", "zwei"], "raw": ["grüße", ""], "view": ["a", "b"], "kind": ["x", "ü"]}
 
 
 def test_a_glob_is_one_corpus(tmp_path: Path) -> None:

@@ -184,7 +184,7 @@ def test_an_endpoint_is_a_baseline_and_is_paid_once(place: Path, tmp_path: Path,
         ({"primary": "curriculum/best"}, "there is no system 'curriculum/best'"),
         ({"judges": "pan2026"}, "model 'pan2026' is no folder here"),
         ({"endpoint": "http://127.0.0.1:1"}, "no service of ours answers at http://127.0.0.1:1"),
-        ({"endpoint": "http://h", "remote.base-url": "http://h/v1"}, "two endpoints: leave one out"),
+        ({"endpoint": "http://h", "remote.base-url": "http://g/v1"}, "two endpoints: leave one out"),
         ({"judges": "pan2025"}, "textdetox/xlmr-large-toxicity-classifier-v2"),
     ],
 )

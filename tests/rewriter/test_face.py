@@ -175,7 +175,7 @@ def test_half_letters_are_never_given_out(tmp_path: Path) -> None:
 
 
 def test_a_device_that_is_not_here(run: Path) -> None:
-    for device in ("cuda:99", "nowhere"):
+    for device in ("cuda:99", "nowhere", "hpu", "meta"):
         with pytest.raises(ValueError, match=f"device '{device}' is not here .*: leave it out, or give cpu"):
             Rewriter.load(str(run), device=device)
 

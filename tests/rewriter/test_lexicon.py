@@ -78,6 +78,8 @@ def test_words_keep_marks_and_hidden_letters() -> None:
         ("the archive, fool?", "fool", "the archive?"),
         ('he said "fool" (fool)', "fool", "he said (fool)"),
         ("see it (fool).", "fool", "see it."),
+        ('"yes" "no" fool', "fool", '"yes" "no"'),
+        ('"yes" fool "no" foo()', "fool ", '"yes" "no" foo()'),
     ],
 )
 def test_what_a_cut_leaves_is_tidied(text: str, gone: str, left: str) -> None:

@@ -18,6 +18,10 @@ ASKED = {"comment": {"text": "You idiot 😀."}, "languages": ["en"], "requested
 ANALYZE = "POST /v1alpha1/comments:analyze HTTP/1.1"
 
 
+ODD = ("http://[::1", "/v1alpha1/../v1/classify", "/v1alpha1/../batch", "/batch", "/v1alpha1/\x07", "x" * 70_000)
+"""Targets that are none."""
+
+
 def client(**settings: Any) -> TestClient:
     return TestClient(Gateway(GatewaySettings(**settings), WordJudge({"idiot": ("insult", 0.9)})).app)
 
@@ -56,10 +60,14 @@ def test_each_part_is_answered_as_it_is_alone() -> None:
         part("POST /v1/classify HTTP/1.1", name="<id + 3>"),
         part("", name="<id + 4>"),
         part("GET https://elsewhere.example/v1alpha1/comments:analyze HTTP/1.1", name="<id + 5>"),
+        *(part(f"POST {target} HTTP/1.1", name=f"<id + {number}>") for number, target in enumerate(ODD, 6)),
+        part(name="<id + 99>"),
     )
     assert found[0] == ("<response-id + 1>", 200, alone)
     assert found[1][2]["error"]["details"][0]["errorType"] == "COMMENT_EMPTY"
-    assert [(name, status) for name, status, _ in found[1:]] == [
+    assert found[-1] == ("<response-id + 99>", 200, alone)
+    assert {status for _, status, _ in found[5:-1]} == {404}
+    assert [(name, status) for name, status, _ in found[1:5]] == [
         ("<response-id + 2>", 400),
         ("<response-id + 3>", 404),
         ("<response-id + 4>", 404),
@@ -74,8 +82,20 @@ def test_keys_and_rates_are_those_of_each_part(tmp_path: Path) -> None:
     service = client(keys=str(tmp_path / "keys.json"))
     with_key = ANALYZE.replace(":analyze", ":analyze?key=secret")
     assert [status for _, status, _ in answers(service, part(with_key), part())] == [200, 403]
-    found = answers(service, part(), part(), **{"x-goog-api-key": "secret"})
-    assert [status for _, status, _ in found] == [200, 429]
+    wrong = part(ANALYZE.replace(":analyze", ":analyze?key=wrong"))
+    found = answers(service, part(), wrong, part(), **{"x-goog-api-key": "secret"})
+    assert [status for _, status, _ in found] == [200, 400, 429]
+
+
+def test_what_is_no_header_is_the_clients_fault_alone() -> None:
+    """Letters that no header may have, and parts within parts, spoil no neighbour."""
+    nested = f"Content-Type: multipart/mixed; boundary=c\n\n{'--c' * 2000}\n"
+    given = (part(ANALYZE, ASKED, "<id + 1>", "Authorization: Bearer schlüssel 😀"), nested, part(name="<id + 3>"))
+    body, kind = batch(*given)
+    found = client().post("/batch", content=body, headers={**kind, "authorization": "Bearer ü".encode("latin-1")})
+    assert found.status_code == 200
+    assert found.text.count("HTTP/1.1 200 OK") == 2
+    assert found.text.count("HTTP/1.1 404") == 1
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,8 @@ def app(**settings: str) -> Starlette:
     return Gateway(GatewaySettings(**settings), WordJudge({"idiot": ("insult", 0.9)}), Cutting(), no_explanation).app  # type: ignore[arg-type]
 
 
-schema = schemathesis.openapi.from_asgi("/openapi.json", app(feedback=tempfile.mkdtemp()))
+FEEDBACK = tempfile.TemporaryDirectory()
+schema = schemathesis.openapi.from_asgi("/openapi.json", app(feedback=FEEDBACK.name))
 
 
 @schema.parametrize()

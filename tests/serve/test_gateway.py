@@ -252,9 +252,11 @@ def test_who_asks_too_often_hears_it_in_each_vendors_words(path: str, tmp_path: 
 @pytest.mark.parametrize("path", ASKED)
 def test_what_takes_too_long_is_told_in_each_vendors_words(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before Serve's own limit ends the request in its own."""
-    monkeypatch.setattr("serve.gateway.MOST_SECONDS", 0.0)
+    monkeypatch.setattr("serve.gateway.MOST_SECONDS", 0.05)
     app = gateway()
-    monkeypatch.setattr("serve.gateway.body_of", slow)
+    monkeypatch.setattr(WordJudge, "scores", slow)
+    monkeypatch.setattr(Cutting, "rewrite", slow)
+    app._explain = slow
     found = asked(app, path, ASKED[path])
     status, word = BUSY_WORDS.get(path, (503, "overloaded"))
     assert found.status_code == status
@@ -264,9 +266,8 @@ def test_what_takes_too_long_is_told_in_each_vendors_words(path: str, monkeypatc
     assert app._judge.room.taken == app._rewrites.taken == app._explanations.taken == 0
 
 
-async def slow(request: Any, most: int) -> bytes:
+async def slow(*_: Any) -> Any:
     await asyncio.sleep(60)
-    return b""
 
 
 # Keys, limits, logs

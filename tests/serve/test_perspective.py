@@ -215,6 +215,12 @@ def test_parts_of_a_comment_may_have_scores_of_their_own() -> None:
     _, stored = suggested({"INSULT": {"spanScores": spans}, "TOXICITY": whole}, comment={"text": "😀 fool, you"})
     scores = {row.text: {label: score for label, score in row.scores.items() if score is not None} for row in stored}
     assert scores == {"😀": {"insult": 0.0}, "fool": {"insult": 1.0}, "😀 fool, you": {"toxic": 0.5}}
+    twice = [{"begin": begin, "end": begin + 4, "score": {"value": value}} for begin, value in ((0, 0), (5, 1))]
+    _, stored = suggested({"INSULT": {"spanScores": twice}}, comment={"text": "fool fool"})
+    assert [(row.text, row.scores["insult"]) for row in stored] == [("fool", 0.0), ("fool", 1.0)]
+    mirrored = {"spanScores": [{"begin": 0, "end": 4, "score": {"value": 1}}], "summaryScore": {"value": 0.9}}
+    _, stored = suggested({"INSULT": mirrored}, comment={"text": "fool"})
+    assert [(row.text, row.scores["insult"]) for row in stored] == [("fool", 0.9)]
 
 
 @pytest.mark.parametrize(
@@ -224,6 +230,7 @@ def test_parts_of_a_comment_may_have_scores_of_their_own() -> None:
         ({"INSULT": {"spanScores": [{"begin": 3, "end": 99, "score": {"value": 1}}]}}, "not within the comment: 3 to"),
         ({"INSULT": {"spanScores": [{"begin": 3, "end": 3, "score": {"value": 1}}]}}, "not within the comment"),
         ({"INSULT": {"spanScores": [{"begin": 0, "end": 3}]}}, "must be a value between 0 and 1"),
+        ({"INSULT": {"spanScores": [{"end": 3, "score": {"value": 1}}] * 201}}, "may have 200 spanScores, has 201"),
         ({"FLIRTATION": {"summaryScore": {"value": 0.5}}}, "Unknown requested attribute: FLIRTATION"),
         ({"TOXICITY": {"summaryScore": {"value": 1.5}}}, "must be a value between 0 and 1"),
         ({"TOXICITY": {}}, "has neither a summaryScore nor spanScores"),
