@@ -28,7 +28,7 @@ MOST_PARTS = 1000
 PATHS = ("/v1alpha1/comments:analyze", "/v1alpha1/comments:suggestscore")
 """What a part may ask; any other is answered as a path that there is not."""
 NOTHING = "/v1alpha1/nothing"
-KEYS = ("authorization", "x-goog-api-key", "x-api-key")
+KEYS = (b"authorization", b"x-goog-api-key", b"x-api-key")
 """Headers that may hold a key; the query's `key` may too."""
 BLANK_LINE = re.compile(rb"\r?\n\r?\n")
 ID = re.compile(r"<[\x20-\x3b\x3d\x3f-\x7e]*>")
@@ -57,9 +57,9 @@ async def answered(request: Request, body: bytes, app: ASGIApp) -> Response:
         ApiError: not a batch, or too many parts.
     """
     parts = [parsed(section) for section in sections(request.headers.get("content-type", ""), body)]
-    asking = {name.decode("latin-1"): value for name, value in request.headers.raw}
-    origin = {name.encode(): asking[name] for name in ("origin",) if name in asking}
-    key, keys = request.query_params.get("key", ""), {name.encode(): asking[name] for name in KEYS if name in asking}
+    asking = dict(request.headers.raw)
+    origin = {name: asking[name] for name in asking if name == b"origin"}
+    key, keys = request.query_params.get("key", ""), {name: asking[name] for name in KEYS if name in asking}
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=str(request.base_url)) as client:
 
         async def answer(part: Part) -> httpx.Response:
@@ -109,9 +109,9 @@ def parsed(section: bytes) -> Part:
         path=url.path if method == "POST" and url.path in PATHS else NOTHING,
         key=parse_qs(url.query).get("key", [""])[0],
         headers={
-            name.casefold().encode(): str(value).encode("utf-8", "surrogateescape")
-            for name, value in _headers(headers).items()
-            if name.casefold() in KEYS
+            name: str(value).encode("utf-8", "surrogateescape")
+            for name in KEYS
+            if (value := _headers(headers).get(name.decode()))
         },
         body=body,
     )
