@@ -103,7 +103,7 @@ def parsed(section: bytes) -> Part:
     except ValueError:  # "http://[", say
         url = urlsplit("")
     headers, body = _halves(rest)
-    given = ID.fullmatch(str(_headers(about).get("content-id", "")).strip())
+    given = ID.fullmatch(" ".join(str(_headers(about).get("content-id", "")).split()))  # a long one is folded
     return Part(
         content_id=given[0] if given else "",
         path=url.path if method == "POST" and url.path in PATHS else NOTHING,

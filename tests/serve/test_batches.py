@@ -61,7 +61,7 @@ def test_each_part_is_answered_as_it_is_alone() -> None:
         part("", name="<id + 4>"),
         part("GET https://elsewhere.example/v1alpha1/comments:analyze HTTP/1.1", name="<id + 5>"),
         *(part(f"POST {target} HTTP/1.1", name=f"<id + {number}>") for number, target in enumerate(ODD, 6)),
-        part(name="<id + 99>"),
+        part(name="<id +\n 99>"),
     )
     assert found[0] == ("<response-id + 1>", 200, alone)
     assert found[1][2]["error"]["details"][0]["errorType"] == "COMMENT_EMPTY"

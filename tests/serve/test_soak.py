@@ -37,8 +37,7 @@ EVERY = 10
 ROLL_OVER_S = 90
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("seconds", [60, 600])
+@pytest.mark.parametrize("seconds", [60, pytest.param(600, marks=pytest.mark.slow)])
 @pytest.mark.timeout(900)
 def test_load_while_replicas_die_and_models_are_rolled_over(
     seconds: int, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
