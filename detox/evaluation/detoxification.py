@@ -26,8 +26,8 @@ COPY_TOXICITY = 0.5
 
 _PUNCTUATION = regex.compile(r"[\p{P}\p{S}\s]+")
 _LINK = re.compile(r"https?://\S+|www\.\S+|\[(?:EMAIL|URL|IP|PHONE|CARD|IBAN|HANDLE)\]|[@#]\w+")
-_NUMBER = re.compile(r"\d+(?:[.,:]\d+)*")
-_NAME = regex.compile(r"(?<=[\p{L}\p{N},;:]\s)\p{Lu}[\p{L}\p{M}’'-]+")
+_NUMBER = re.compile(r"(?<!\w)\d+(?:[.,:]\d+)*")
+_NAME = regex.compile(r"(?<=[\p{L}\p{N},;:]\s)\p{Lu}[\p{L}\p{M}\p{N}’'-]+")
 """A capitalised word that does not begin a sentence; scripts without capitals have none."""
 
 

@@ -95,6 +95,19 @@ def test_what_is_kept_counts_each_time() -> None:
     assert np.isnan(kept(["nothing"], ["x"], facts)[0])
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "before Mirabel77 changed it at 10:30, see www.x.y.",
+        "ask O’Neill-Smith, @bob [URL] (page 12)",
+        "wie Ärzte 3km weit",
+    ],
+)
+def test_a_copy_keeps_all(text: str) -> None:
+    assert facts(text)
+    assert kept([text], [text], facts)[0] == 1
+
+
 def test_what_is_kept_stands_as_such() -> None:
     """A page is no other page for beginning like it, nor a word a part of another; quotes and case do not matter."""
     assert kept(["page 1"], ["page 12"], facts)[0] == 0
