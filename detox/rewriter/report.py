@@ -21,6 +21,7 @@ from detox.rewriter.comparison import System, primary_of, verdict
 from detox.rewriter.evaluation import ALL, EACH, LEAST_TEXTS, PRIMARY, Judged
 from detox.rewriter.lexicon import Lexicon
 from detox.rewriter.report_sections import (
+    FIGURES,
     language_blocks,
     overview_figures,
     sample_table,
@@ -30,26 +31,6 @@ from detox.rewriter.report_sections import (
 
 S2_BASELINE, S2_TARGET, S2_AIM = 0.72, 0.25, 0.10
 """S2 5.1: the share of outputs that its baseline copied, what it wants to be below, and ideally."""
-FIGURES = {
-    "j_2024": "J 2024",
-    "j_2025": "J 2025",
-    "sta": "STA",
-    "similarity": "SIM",
-    "chrf": "chrF",
-    "bleu": "BLEU",
-    "bert_score": "BERTScore F1",
-    "copy_exact": "exact copies",
-    "copy": "copies",
-    "toxic_copy": "toxic copies",
-    "exact_match": "exact match",
-    "toxicity_before": "toxicity before",
-    "toxicity_after": "toxicity after",
-    "length_ratio": "length ratio",
-    "fluency": "fluency",
-    "bits": "bits a character",
-    "facts_kept": "facts kept",
-    "words_kept": "words kept",
-}
 MEANING = (
     "STA: probability that the output is neutral. SIM: similarity of source and output. chrF, BLEU, BERTScore and "
     "exact match: against the nearest reference; within J, chrF against the first, as in PAN. Copies: the source "

@@ -22,6 +22,28 @@ from detox.rewriter.samples import samples
 
 MOST_BARS = 6
 """Systems in one bar plot: as many as have a colour."""
+FIGURES = {
+    "j_2024": "J 2024",
+    "j_2025": "J 2025",
+    "sta": "STA",
+    "sta_2025": "STA 2025",
+    "similarity": "SIM",
+    "similarity_2025": "SIM 2025",
+    "chrf": "chrF",
+    "bleu": "BLEU",
+    "bert_score": "BERTScore F1",
+    "copy_exact": "exact copies",
+    "copy": "copies",
+    "toxic_copy": "toxic copies",
+    "exact_match": "exact match",
+    "toxicity_before": "toxicity before",
+    "toxicity_after": "toxicity after",
+    "length_ratio": "length ratio",
+    "fluency": "fluency",
+    "bits": "bits a character",
+    "facts_kept": "facts kept",
+    "words_kept": "words kept",
+}
 STAGE_FIGURES = {
     "pairs": "pairs",
     "steps": "steps",
@@ -86,7 +108,9 @@ def language_blocks(systems: Sequence[System], chosen: System, aim: float) -> li
         for system in systems
     ]
     mine = chosen.judged
-    every: list[list[Cell]] = [[name, *(with_interval(mine, name, lang) for lang in langs)] for name in mine.rows]
+    every: list[list[Cell]] = [
+        [FIGURES[name], *(with_interval(mine, name, lang) for lang in langs)] for name in mine.rows
+    ]
     series = {system.name: [system.judged.mean(PRIMARY, lang) for lang in langs] for system in _shown(systems, chosen)}
     svg = plots.bars(series, langs, "languages", y="J 2024")
     return [
@@ -100,12 +124,11 @@ def language_blocks(systems: Sequence[System], chosen: System, aim: float) -> li
 
 def with_interval(mine: Judged, figure: str, lang: str = ALL, *, percent: bool = False) -> str:
     """A mean with its 95 % bootstrap interval; a dash where no row has the figure."""
-    value, (low, high) = mine.mean(figure, lang), mine.interval(figure, lang)
-    if math.isnan(value):
+    found = (mine.mean(figure, lang), *mine.interval(figure, lang))
+    if math.isnan(found[0]):
         return "–"
-    if math.isnan(low):
-        return f"{value:.1%}" if percent else f"{value:.3f}"
-    return f"{value:.1%} ({low:.1%}–{high:.1%})" if percent else f"{value:.3f} ({low:.3f}–{high:.3f})"
+    value, low, high = (format(number, ".1%" if percent else ".3f") for number in found)
+    return value if math.isnan(found[1]) else f"{value} ({low}–{high})"
 
 
 def _shortcomings(delete: System, chosen: System, aim: float) -> Callout:
