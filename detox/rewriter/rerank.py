@@ -3,7 +3,8 @@
 A candidate is worth (neutrality)^a (similarity)^b (fluency)^c, by scorers other than those that evaluate. One that is
 its toxic source again never wins while another keeps enough of the meaning. Where every candidate is a copy, or
 loses too much, the toxic words are cut out of the source: those of the lexicon, or, where it knows none, the words
-without which the scorer finds the text least toxic. Every output says how it was made.
+without which the scorer finds the text least toxic. Every output says how it was made. Seldom, where meaning weighs
+more, an output is more toxic than its source by that scorer: `toxicity_after` tells.
 
 Shapes: N texts, C candidates of a text.
 """
