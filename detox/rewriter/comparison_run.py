@@ -187,11 +187,15 @@ def notices(
     if len(names) > 1 and (owner := deleter(config, names)):
         found.append(f"delete takes out the words that {owner} learned as toxic.")
     held_out = not config.all_rows_are_test
+    learned = {name: learned_from(rewriter.given) for name, rewriter in names.items()}
+    if synthetic := [name for name, known in learned.items() if known and known.is_synthetic]:
+        whose = "their" if len(synthetic) > 1 else "its"
+        found.append(
+            f"{', '.join(synthetic)} learned from synthetic pairs: {whose} figures say nothing about real text."
+        )
     for name, rewriter in names.items():
-        known = learned_from(rewriter.given)
+        known = learned[name]
         seen = known.sources if known else None
-        if known and known.is_synthetic:
-            found.append(f"{name} learned from synthetic pairs: its figures say nothing about real text.")
         found.append(overlap_notice(name, str(rewriter.folder), seen, tested, wanted, held_out=held_out))
         if config.judges not in PAN:
             found.append(judges_notice(name, seen, judge_rows))

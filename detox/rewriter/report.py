@@ -159,15 +159,15 @@ def _number(value: float) -> str:
 
 def _figures(systems: Sequence[System], judges: Judges) -> list[Block]:
     copied = systems[0].judged.mean(PRIMARY)
+    alike = (ALL, EACH) if len(systems[0].judged.counted) > 1 else (ALL,)
     main: list[list[Cell]] = []
     for system in systems:
         mine = system.judged
         lift = mine.mean(PRIMARY) - copied
-        in_2024: list[Cell] = [with_interval(mine, PRIMARY), f"{lift:+.3f}", with_interval(mine, PRIMARY, EACH)]
-        in_2025: list[Cell] = [with_interval(mine, "j_2025"), with_interval(mine, "j_2025", EACH)]
-        main.append([system.name, *in_2024, *in_2025, with_interval(mine, "copy", percent=True)])
-    columns = ["system", "J 2024 (95 %)", "lift over copy", f"J 2024, {EACH} (95 %)", "J 2025 (95 %)"]
-    columns += [f"J 2025, {EACH} (95 %)", "copies (95 %)"]
+        joint: list[Cell] = [with_interval(mine, figure, over) for figure in (PRIMARY, "j_2025") for over in alike]
+        main.append([system.name, joint[0], f"{lift:+.3f}", *joint[1:], with_interval(mine, "copy", percent=True)])
+    joints = [f"{year}{'' if over == ALL else f', {EACH}'} (95 %)" for year in ("J 2024", "J 2025") for over in alike]
+    columns = ["system", joints[0], "lift over copy", *joints[1:], "copies (95 %)"]
     others = [name for name in FIGURES if name not in (PRIMARY, "j_2025", "copy")]
     across = [system.name for system in systems]
     rows: list[list[Cell]] = [
