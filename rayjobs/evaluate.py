@@ -38,8 +38,6 @@ if TYPE_CHECKING:
     from detox.runs.rundir import RunDirectory
 
 JOB = "evaluate"
-MOST_CHARACTERS = 50_000
-"""Of a text, that a service of ours takes."""
 
 
 def rewriters() -> EvaluateRewritersConfig:
@@ -126,6 +124,7 @@ def with_deployed(config: EvaluateRewritersConfig) -> EvaluateRewritersConfig:
     import os
 
     from detox.classifier.endpoint_scorer import KEY
+    from serve.limits import MOST_CHARACTERS
 
     if not config.endpoint:
         return config

@@ -22,14 +22,14 @@ from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from serve.errors import ApiError
+from serve.keys import KEY_HEADERS
 
 MOST_PARTS = 1000
 """Google's clients send no more."""
 PATHS = ("/v1alpha1/comments:analyze", "/v1alpha1/comments:suggestscore")
 """What a part may ask; any other is answered as a path that there is not."""
 NOTHING = "/v1alpha1/nothing"
-KEYS = (b"authorization", b"x-goog-api-key", b"x-api-key")
-"""Headers that may hold a key; the query's `key` may too."""
+KEYS = tuple(name.encode() for name in KEY_HEADERS)
 BLANK_LINE = re.compile(rb"\r?\n\r?\n")
 ID = re.compile(r"<[\x20-\x3b\x3d\x3f-\x7e]*>")
 
@@ -102,7 +102,8 @@ def parsed(section: bytes) -> Part:
         url = urlsplit(target)
     except ValueError:  # "http://[", say
         url = urlsplit("")
-    headers, body = _halves(rest)
+    lines, body = _halves(rest)
+    headers = _headers(lines)
     given = ID.fullmatch(" ".join(str(_headers(about).get("content-id", "")).split()))  # a long one is folded
     return Part(
         content_id=given[0] if given else "",
@@ -111,7 +112,7 @@ def parsed(section: bytes) -> Part:
         headers={
             name: str(value).encode("utf-8", "surrogateescape")
             for name in KEYS
-            if (value := _headers(headers).get(name.decode()))
+            if (value := headers.get(name.decode()))
         },
         body=body,
     )

@@ -29,7 +29,7 @@ from serve.admission import RateLimits, Room
 from serve.errors import ApiError
 from serve.feedback import FeedbackStore
 from serve.judge import Judge, Model, Scored
-from serve.keys import Key, Keys, Scope
+from serve.keys import KEY_HEADERS, Key, Keys, Scope, secret_of
 from serve.limits import weight
 from serve.metrics import Meters
 from serve.openapi import document
@@ -42,8 +42,6 @@ log = logging.getLogger("serve.gateway")
 PAGE = Path(__file__).parent / "page"
 FILES = ("page.css", "page.js")
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
-BEARER = "bearer "
-KEY_HEADERS = ["authorization", "x-api-key", "x-goog-api-key", "content-type"]
 UNJUDGED = "x-unjudged-categories"
 DECISION, VERSION = "x-decision-id", "x-model-version"
 REQUEST = "x-request-id"
@@ -97,7 +95,7 @@ class Gateway:
             CORSMiddleware,
             allow_origins=list(settings.cors_origins),
             allow_methods=["POST", "GET"],
-            allow_headers=KEY_HEADERS,
+            allow_headers=[*KEY_HEADERS, "content-type"],
             expose_headers=["retry-after", UNJUDGED, DECISION, VERSION],
         )
         self.app = Starlette(routes=self._routes(), middleware=[cors] if settings.cors_origins else [])
@@ -368,15 +366,6 @@ def named(response: Response) -> Response:
     if version := _answering.get():
         response.headers.setdefault(VERSION, version)
     return response
-
-
-def secret_of(request: Request) -> str:
-    """The API key, wherever one of the vendors' clients puts it; empty: none."""
-    authorization = request.headers.get("authorization", "")
-    if authorization[: len(BEARER)].casefold() == BEARER:
-        return authorization[len(BEARER) :].strip()
-    headers = request.headers
-    return headers.get("x-goog-api-key") or headers.get("x-api-key") or request.query_params.get("key", "")
 
 
 async def body_of(request: Request, most: int) -> bytes:

@@ -20,14 +20,20 @@ import secrets
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
 from detox.runs.config import Config
 from serve.errors import ApiError
 
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
 log = logging.getLogger(__name__)
+KEY_HEADERS = ("authorization", "x-api-key", "x-goog-api-key")
+"""Headers that may hold a key; the query's `key` may too."""
+BEARER = "bearer "
 Scope = Literal["classify", "detoxify", "explain", "feedback"]
 SCOPES: tuple[Scope, ...] = ("classify", "detoxify", "explain", "feedback")
 PREFIX = "detox-"
@@ -150,6 +156,15 @@ def digest(secret: str) -> str:
 def new_key() -> str:
     """256 random bits, with a prefix by which scanners for leaked secrets know it."""
     return PREFIX + secrets.token_urlsafe(32)
+
+
+def secret_of(request: Request) -> str:
+    """The API key, wherever one of the vendors' clients puts it; empty: none."""
+    authorization = request.headers.get("authorization", "")
+    if authorization[: len(BEARER)].casefold() == BEARER:
+        return authorization[len(BEARER) :].strip()
+    headers = request.headers
+    return headers.get("x-goog-api-key") or headers.get("x-api-key") or request.query_params.get("key", "")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
