@@ -65,22 +65,22 @@ class RewriterService:
         self.model = RewriterModel(run_name(settings.model), version, tuple(self.main.languages), versions)
 
     def adapter(self, name: str) -> Rewriter:
-        """Loads it.
+        """Loads it; an adapter on the main rewriter's base shares its weights.
 
         Raises:
             ValueError: it is not what it was when this replica started, or its manifest does not hold any more.
         """
         folder, version = self._adapters[name]
-        rewriter, now = self._load(str(folder))
+        rewriter, now = self._load(str(folder), beside=self.main)
         check_version(f"adapter {name}", version, now)
         return rewriter
 
-    def _load(self, name: str) -> tuple[Rewriter, str]:
+    def _load(self, name: str, beside: Rewriter | None = None) -> tuple[Rewriter, str]:
         from detox.rewriter.face import Rewriter
 
         folder, version = servable(name)
         remote = self._settings.remote if self._settings.remote.base_url else None
-        return Rewriter.load(str(folder), remote=remote), version
+        return Rewriter.load(str(folder), remote=remote, beside=beside), version
 
 
 def rewritten(requests: Sequence[Asked]) -> list[list[Rewrite]]:

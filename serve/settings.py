@@ -35,7 +35,8 @@ class RewriterServeSettings(Config):
     model: str = ""
     """Run directory of `train_rewriter`, or its artifact; empty: nothing is rewritten."""
     adapters: dict[str, str] = Field(default_factory=dict)
-    """Further rewriters by name; a replica loads one when it is first asked for, and keeps the last four."""
+    """Further rewriters by name; a replica loads one when it is first asked for, and keeps the last four. Of those that
+    are LoRA adapters on the base of `model` there is one copy of that base."""
     remote: RemoteSettings = RemoteSettings()
     """An OpenAI-compatible endpoint that offers the candidates in the model's place."""
     batch_texts: int = Field(default=32, ge=1)

@@ -124,7 +124,7 @@ def local_folder(name: str) -> Path | None:
         raise ModelUnavailableError(
             f"{folder} holds no model: it needs a config.json (Hugging Face layout) or, in a run directory, artifact/"
         )
-    if found == folder:
+    if found == folder and (folder / "config.json").is_file():
         _refuse_unfinished(name, (folder / "config.json").read_text(encoding="utf-8"))
     return found
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -102,14 +104,30 @@ def with_lora(
     return get_peft_model(model, settings)  # type: ignore[return-value,arg-type]
 
 
-def load_trained(folder: Path, base_model: str, base_revision: str) -> LoadedModel:
+def load_trained(folder: Path, base_model: str, base_revision: str, beside: LoadedModel | None = None) -> LoadedModel:
     """What a run of ours left: a whole model, or adapters on top of their base model.
+
+    Args:
+        beside: a model that is loaded already; adapters on the same base, of whatever run, share its weights.
 
     Raises:
         ModelUnavailableError: the base model is not there.
     """
     if not (folder / "adapter_config.json").is_file():
         return load_seq2seq(str(folder))
-    base = load_seq2seq(f"{base_model}@{base_revision}" if base_revision else base_model)
+    if beside is not None and _has_base(beside, base_model, base_revision):
+        base = LoadedModel(base_of(beside), beside.tokenizer, base_model, base_revision)
+    else:
+        base = load_seq2seq(f"{base_model}@{base_revision}" if base_revision else base_model)
     model = PeftModel.from_pretrained(base.model, str(folder))
     return LoadedModel(model.eval(), base.tokenizer, base_model, base_revision)  # type: ignore[arg-type]
+
+
+def _has_base(loaded: LoadedModel, base_model: str, base_revision: str) -> bool:
+    return isinstance(loaded.model, PeftModel) and (loaded.name, loaded.revision) == (base_model, base_revision)
+
+
+def base_of(loaded: LoadedModel) -> PreTrainedModel:
+    """The model without its adapters: modules of its own, and the very same weights."""
+    weights = {id(tensor): tensor for tensor in itertools.chain(loaded.model.parameters(), loaded.model.buffers())}
+    return copy.deepcopy(loaded.model, weights).unload()  # type: ignore[operator]

@@ -82,7 +82,9 @@ class Rewriter:
         self._reranker = Reranker(helpers.sides, helpers.fluency.bits, helpers.lexicon, rewriting.rerank)
 
     @classmethod
-    def load(cls, name: str, *, device: str = "", remote: RemoteSettings | None = None) -> Rewriter:
+    def load(
+        cls, name: str, *, device: str = "", remote: RemoteSettings | None = None, beside: Rewriter | None = None
+    ) -> Rewriter:
         """A rewriter that a run of ours trained.
 
         Args:
@@ -90,6 +92,8 @@ class Rewriter:
             device: for example `cuda:1`; empty: the GPU where there is one.
             remote: an endpoint that offers the candidates in place of the model, which is not loaded then. They are
                 reranked, and the texts edited, as ever.
+            beside: a rewriter that is loaded already; where both are adapters on one base model, they share its
+                weights.
 
         Raises:
             ValueError: the name leads to no rewriter, the manifest beside it does not hold, or `remote` cannot work.
@@ -101,7 +105,9 @@ class Rewriter:
         verified(folder)
         facts = read_facts(folder)
         helpers = Helpers.load(folder)
-        loaded = RemoteRewriter(remote) if remote else load_trained(folder, facts.base_model, facts.base_revision)
+        other = beside._loaded if beside and isinstance(beside._loaded, LoadedModel) else None
+        base = (facts.base_model, facts.base_revision)
+        loaded = RemoteRewriter(remote) if remote else load_trained(folder, *base, other)
         return cls(
             loaded, facts.model, facts.rewriting, helpers, facts.languages, cleaning=facts.cleaning, device=device
         )

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from detox.governance.manifest import write_manifest
+from detox.models.tiny import write_checkpoint
 from detox.rewriter.face import Rewriter
 from detox.rewriter.generation_settings import DecodingSettings
 from detox.rewriter.remote_request import RemoteError
@@ -95,6 +96,18 @@ def test_requests_of_several_rewriters_may_share_a_batch(runs: dict[str, Path]) 
     requests = [Asked(formal, [RUDE], ["en"]), Asked(service.main, [THANKS], ["en"]), Asked(formal, [THANKS], [""])]
     found = rewritten(requests)
     assert [[rewrite.text for rewrite in one] for one in found] == [[CIVIL], [THANKS], [THANKS]]
+
+
+def test_adapters_on_the_mains_base_share_its_weights(tmp_path: Path) -> None:
+    """Five of them in a replica take the memory of one."""
+    base = str(write_checkpoint("t5", tmp_path / "base", [RUDE, CIVIL], head="seq2seq_lm"))
+    main, formal = (str(write_rewriter(tmp_path / name, base=base)) for name in ("main", "formal"))
+    service = RewriterService(RewriterServeSettings(model=main, adapters={"formal": formal}))
+    ours, theirs = (
+        {name: weight.data_ptr() for name, weight in one._loaded.model.named_parameters()}  # type: ignore[union-attr]
+        for one in (service.main, service.adapter("formal"))
+    )
+    assert {name for name in theirs if ours[name] == theirs[name]} == {name for name in theirs if "lora_" not in name}
 
 
 def test_an_adapter_that_was_trained_again_is_not_served_under_its_old_version(tmp_path: Path) -> None:
