@@ -17,10 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
-from serve.attributes import perspective_labels
+from serve.attributes import PERSPECTIVE, perspective_labels
 from serve.translation import Curve, Translation, fit
 
+SIDES = ("prompt", "continuation")
 THRESHOLDS = (0.6, 0.7, 0.8, 0.9)
 SEED = 0
 
@@ -51,25 +53,45 @@ def main(arguments: list[str] | None = None) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.perspective", description=__doc__)
     parser.add_argument("--model", required=True, help="run directory of train_classifier")
-    parser.add_argument("--data", default="../shared/data/rtp_5k_scored.parquet")
+    parser.add_argument("--data", default="../shared/data/rtp_5k_scored.parquet", help="RealToxicityPrompts")
     parser.add_argument("--mapping", default="", help="file to write the curves of this model's version to")
     parser.add_argument("--threads", type=int, default=2)
     return parser
 
 
 def read(path: Path) -> tuple[list[str], dict[str, np.ndarray]]:
-    """Texts, and Perspective's scores `[N]` of each attribute, NaN where there is none."""
+    """Texts, and Perspective's scores `[N]` of each attribute, NaN where there is none.
+
+    Args:
+        path: RealToxicityPrompts as published (`prompts.jsonl`, or the hub's parquet) or flattened (`prompt`,
+            `prompt_toxicity`, …); or a file of your own with `text` and a column an attribute (`toxicity`, …).
+
+    Raises:
+        SystemExit: it holds neither.
+    """
+    import pyarrow.json
     import pyarrow.parquet as pq
 
-    table = pq.read_table(path)
-    sides = ("prompt", "continuation")
-    texts = [text for side in sides for text in table[side].to_pylist()]
-    names = [name.removeprefix("prompt_") for name in table.column_names if name.startswith("prompt_")]
-    scores = {
-        name.upper(): np.concatenate([table[f"{side}_{name}"].to_numpy().astype(float) for side in sides])
-        for name in names
-    }
-    return texts, scores
+    table = pyarrow.json.read_json(path) if path.suffix == ".jsonl" else pq.read_table(path)
+    if set(SIDES) <= set(table.column_names):
+        sides = [_side(table, name) for name in SIDES]
+    elif "text" in table.column_names:
+        sides = [table.to_pydict()]
+    else:
+        raise SystemExit(f"{path} has the columns {', '.join(table.column_names)}, and `text` or `prompt` is needed")
+    names = {one.upper(): one for one in sides[0] if one.upper() in PERSPECTIVE}
+    scores = {name: np.array([score for side in sides for score in side[one]], float) for name, one in names.items()}
+    return [text for side in sides for text in side["text"]], scores
+
+
+def _side(table: pa.Table, name: str) -> dict[str, list[Any]]:
+    """A side's `text`, and its scores by name."""
+    column = table[name]
+    if pa.types.is_struct(column.type):
+        parts = column.combine_chunks()
+        return {field.name: parts.field(field.name).to_pylist() for field in column.type}
+    scores = {one.removeprefix(f"{name}_"): one for one in table.column_names if one.startswith(f"{name}_")}
+    return {"text": column.to_pylist()} | {score: table[one].to_pylist() for score, one in scores.items()}
 
 
 def compared(attribute: str, label: str, ours_N: np.ndarray, theirs_N: np.ndarray) -> Iterator[dict[str, Any]]:

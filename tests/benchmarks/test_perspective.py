@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from benchmarks.perspective import THRESHOLDS, compared, main
+from benchmarks.perspective import THRESHOLDS, compared, main, read
 from serve.artifacts import servable
 from serve.translation import Translation
 from tests.serve.models import write_classifier
@@ -38,6 +38,30 @@ def test_figures_and_mapping_of_a_model(tmp_path: Path, capsys: pytest.CaptureFi
     assert all(f"flips@{threshold}" in line for line in lines for threshold in THRESHOLDS)
     version = servable(str(model))[1]
     assert Translation.load(str(mapping)).curves[version].keys() == {"TOXICITY", "INSULT"}
+
+
+def test_the_corpus_is_read_as_it_is_published(tmp_path: Path) -> None:
+    row = {
+        "challenging": False,
+        "prompt": {"text": "You", "toxicity": 0.25, "insult": None},
+        "continuation": {"text": " idiot", "toxicity": 0.9, "insult": 0.8},
+    }
+    (tmp_path / "prompts.jsonl").write_text(json.dumps(row) + "\n")
+    pq.write_table(pa.Table.from_pylist([row]), tmp_path / "hub.parquet")
+    flat = {
+        f"{side}_{name}": [row[side][name]] for side in ("prompt", "continuation") for name in ("toxicity", "insult")
+    }
+    pq.write_table(pa.table({"prompt": ["You"], "continuation": [" idiot"]} | flat), tmp_path / "flat.parquet")
+    for name in ("prompts.jsonl", "hub.parquet", "flat.parquet"):
+        texts, scores = read(tmp_path / name)
+        assert texts == ["You", " idiot"]
+        np.testing.assert_array_equal(scores["TOXICITY"], [0.25, 0.9])
+        np.testing.assert_array_equal(scores["INSULT"], [np.nan, 0.8])
+    pq.write_table(pa.table({"text": ["You idiot"], "toxicity": [0.9], "author": ["x"]}), tmp_path / "own.parquet")
+    assert read(tmp_path / "own.parquet") == (["You idiot"], {"TOXICITY": [0.9]})
+    pq.write_table(pa.table({"comment": ["You idiot"]}), tmp_path / "other.parquet")
+    with pytest.raises(SystemExit, match="has the columns comment, and `text` or `prompt` is needed"):
+        read(tmp_path / "other.parquet")
 
 
 def test_scores_that_differ_by_their_scale_alone_are_mapped_onto_each_other() -> None:
