@@ -16,8 +16,6 @@ from serve.keys import Key
 
 BURST_SECONDS = 10.0
 """A key may use so many seconds of its rate at once."""
-MOST_BUCKETS = 10_000
-"""Keys that are remembered; beyond it the fullest buckets are forgotten, which changes nothing for them."""
 
 
 @dataclass
@@ -56,10 +54,6 @@ class RateLimits:
                 retry_after=(1 - bucket.tokens) / rate,
             )
         bucket.tokens -= 1
-        if len(self._buckets) > MOST_BUCKETS:
-            fullest = sorted(self._buckets, key=lambda name: -self._buckets[name].tokens)[: MOST_BUCKETS // 2]
-            for name in fullest:
-                del self._buckets[name]
 
 
 class Room:
@@ -77,11 +71,11 @@ class Room:
     @contextmanager
     def of(self, texts: int) -> Iterator[None]:
         """Raises:
-        ApiError: `overloaded`, with a guess at when there will be room.
+        ApiError: `unavailable`, with a guess at when there will be room.
         """
         if self.taken and self.taken + texts > self._most:
             wait = max(1.0, self.taken * self._seconds_per_text)
-            raise ApiError("overloaded", "The service is at its limit: ask again later.", retry_after=wait)
+            raise ApiError("unavailable", "The service is at its limit: ask again later.", retry_after=wait)
         self.taken += texts
         began, ahead = self._clock(), self.taken
         try:

@@ -25,6 +25,7 @@ SETTINGS = "DETOX_SERVE"
 START_TIMEOUT_S = 600.0
 COMMON: dict[str, Any] = {
     "health_check_period_s": 5,
+    "health_check_timeout_s": 30,
     "max_constructor_retry_count": 3,
     "max_surge_percent": 100,
     "graceful_shutdown_timeout_s": 60,
@@ -42,8 +43,10 @@ class GatewayReplica:
 
     async def __serve_build_asgi_app__(self) -> Any:
         from serve.gateway import Gateway
-        from serve.handles import HandleJudge, HandleRewriting, load_languages
+        from serve.handles import HandleJudge, HandleRewriting
+        from serve.language import load_languages
         from serve.replicas import ReplicaCount
+        from serve.translation import Translation
 
         load_languages()
         model = await asyncio.wait_for(self._classifier.facts.remote(), START_TIMEOUT_S)
@@ -52,7 +55,9 @@ class GatewayReplica:
         if self._rewriter is not None:
             facts = await asyncio.wait_for(self._rewriter.facts.remote(), START_TIMEOUT_S)
             rewriting = HandleRewriting(self._rewriter, facts)
-        return Gateway(self._settings, judge, rewriting, judge.explain, ReplicaCount("gateway")).app
+        if mapping := self._settings.perspective_mapping:
+            Translation.load(mapping).check(mapping, model.version)
+        return Gateway(self._settings, judge, rewriting, ReplicaCount("gateway")).app
 
 
 CLASSIFIER = ray_serve.deployment(
@@ -96,7 +101,7 @@ def undotted(args: Mapping[str, Any]) -> dict[str, Any]:
     """`{"a.b": 1}` as `{"a": {"b": 1}}`.
 
     Raises:
-        ValueError: a key below one that is no group.
+        ValueError: a key that is set twice, or below one that is no group.
     """
     tree: dict[str, Any] = {}
     for key, value in args.items():
@@ -105,9 +110,19 @@ def undotted(args: Mapping[str, Any]) -> dict[str, Any]:
         for part in above:
             place = place.setdefault(part, {})
             if not isinstance(place, dict):
-                raise ValueError(f"{key} is set, and what it belongs to is no group: give one or the other")
-        place[last] = dict(value) if isinstance(value, Mapping) else value
+                raise ValueError(f"{key} is set, and {part} is set to a value: give one or the other")
+        _add(place, last, value, key)
     return tree
+
+
+def _add(place: dict[str, Any], name: str, value: Any, key: str) -> None:
+    if isinstance(value, Mapping) and isinstance(group := place.setdefault(name, {}), dict):
+        for below, its in value.items():
+            _add(group, below, its, f"{key}.{below}")
+    elif name in place:
+        raise ValueError(f"{key} is set twice: give it once")
+    else:
+        place[name] = value
 
 
 def __getattr__(name: str) -> Any:

@@ -8,9 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-Kind = Literal["toxicity", "severe_toxicity", "identity_attack", "insult", "profanity", "threat", "sexually_explicit"]
+LabelKind = Literal[
+    "toxicity", "severe_toxicity", "identity_attack", "insult", "profanity", "threat", "sexually_explicit"
+]
 
-KINDS: dict[str, Kind] = {
+KINDS: dict[str, LabelKind] = {
     "toxicity": "toxicity",
     "toxic": "toxicity",
     "severe_toxicity": "severe_toxicity",
@@ -26,7 +28,7 @@ KINDS: dict[str, Kind] = {
 }
 """What the labels of Jigsaw 2018, of unintended bias / Civil Comments and of Detoxify stand for."""
 
-PERSPECTIVE: dict[str, Kind] = {
+PERSPECTIVE: dict[str, LabelKind] = {
     "TOXICITY": "toxicity",
     "SEVERE_TOXICITY": "severe_toxicity",
     "IDENTITY_ATTACK": "identity_attack",
@@ -39,12 +41,12 @@ PERSPECTIVE: dict[str, Kind] = {
 """Perspective's attributes that one of our kinds can back."""
 
 
-def kinds_of(labels: Sequence[str]) -> dict[Kind, str]:
+def kinds_of(labels: Sequence[str]) -> dict[LabelKind, str]:
     """The label that backs each kind; labels that stand for none of them are left out.
 
     A share of annotators (`frac_insult`) stands for what they were asked about.
     """
-    found: dict[Kind, str] = {}
+    found: dict[LabelKind, str] = {}
     for label in labels:
         kind = KINDS.get(label.casefold().replace("-", "_").removeprefix("frac_"))
         if kind is not None:

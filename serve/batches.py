@@ -22,13 +22,17 @@ from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from serve.errors import ApiError
-from serve.keys import KEY_HEADERS
+from serve.keys import KEY_HEADERS, Keys, secret_of
 
 MOST_PARTS = 1000
 """Google's clients send no more."""
 PATHS = ("/v1alpha1/comments:analyze", "/v1alpha1/comments:suggestscore")
 """What a part may ask; any other is answered as a path that there is not."""
 NOTHING = "/v1alpha1/nothing"
+MOST_HEAD_BYTES = 16_384
+"""Of a request's line and headers; one with more is no request."""
+AT_A_TIME = 64
+"""Parts that are answered together."""
 KEYS = tuple(name.encode() for name in KEY_HEADERS)
 BLANK_LINE = re.compile(rb"\r?\n\r?\n")
 ID = re.compile(r"<[\x20-\x3b\x3d\x3f-\x7e]*>")
@@ -46,32 +50,61 @@ class Part(NamedTuple):
     """Those of `KEYS` that it has."""
     body: bytes
 
+    def secret(self) -> str:
+        return secret_of({name.decode(): value.decode("latin-1") for name, value in self.headers.items()}, self.key)
 
-async def answered(request: Request, body: bytes, app: ASGIApp) -> Response:
+
+async def answered(request: Request, body: bytes, app: ASGIApp, keys: Keys) -> Response:
     """The answers of all parts.
 
     Args:
         app: answers each.
+        keys: one of which a part must have, if there are any, before the first is asked.
 
     Raises:
-        ApiError: not a batch, or too many parts.
+        ApiError: not a batch, too many parts, or no key that anybody has.
     """
-    parts = [parsed(section) for section in sections(request.headers.get("content-type", ""), body)]
     asking = dict(request.headers.raw)
-    origin = {name: asking[name] for name in asking if name == b"origin"}
-    key, keys = request.query_params.get("key", ""), {name: asking[name] for name in KEYS if name in asking}
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=str(request.base_url)) as client:
+    key, whole = request.query_params.get("key", ""), {name: asking[name] for name in KEYS if name in asking}
+    parts = [
+        part if part.key or part.headers else part._replace(key=key, headers=whole)
+        for part in map(parsed, sections(request.headers.get("content-type", ""), body))
+    ]
+    check_keys(parts, keys)
+    kept = {name: asking[name] for name in (b"origin", b"host") if name in asking}
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://batch") as client:
 
         async def answer(part: Part) -> httpx.Response:
-            own = part if part.key or part.headers else part._replace(key=key, headers=keys)
-            params = {"key": own.key} if own.key else {}
-            headers = list((origin | own.headers).items())
-            return await client.post(part.path, params=params, headers=headers, content=part.body)
+            params = {"key": part.key} if part.key else {}
+            return await client.post(
+                part.path, params=params, headers=list((kept | part.headers).items()), content=part.body
+            )
 
-        answers = await asyncio.gather(*map(answer, parts))
+        answers = list[httpx.Response]()
+        for at in range(0, len(parts), AT_A_TIME):
+            answers += await asyncio.gather(*map(answer, parts[at : at + AT_A_TIME]))
     boundary = f"batch_{uuid4().hex}"
     shown = b"".join(f"--{boundary}\r\n".encode() + _shown(*row) + b"\r\n" for row in zip(parts, answers, strict=True))
     return Response(shown + f"--{boundary}--\r\n".encode(), media_type=f'multipart/mixed; boundary="{boundary}"')
+
+
+def check_keys(parts: Sequence[Part], keys: Keys) -> None:
+    """Refuse the whole where no part has a key that anybody has: a thousand refusals cost a stranger nothing, and us
+    a second.
+
+    Raises:
+        ApiError: there is none.
+    """
+    refusal: ApiError | None = None
+    for secret in dict.fromkeys(part.secret() for part in parts):
+        try:
+            keys.owner(secret)
+        except ApiError as error:
+            refusal = refusal or error
+        else:
+            return
+    if refusal:
+        raise refusal
 
 
 def sections(content_type: str, body: bytes) -> Sequence[bytes]:
@@ -85,7 +118,7 @@ def sections(content_type: str, body: bytes) -> Sequence[bytes]:
     boundary = said.get_boundary("") if said.get_content_type() == "multipart/mixed" else ""
     found = (b"\n" + body).split(b"\n--" + boundary.encode("utf-8", "replace"), MOST_PARTS + 2)[1:]
     if boundary and len(found) > MOST_PARTS + 1:
-        raise ApiError("invalid", f"A batch may have {MOST_PARTS:,} requests, this one has more.")
+        raise ApiError("invalid", f"A batch must have at most {MOST_PARTS:,} requests, this one has more.")
     if found and found[-1].startswith(b"--"):
         found.pop()
     if not boundary or not found:
@@ -96,17 +129,20 @@ def sections(content_type: str, body: bytes) -> Sequence[bytes]:
 def parsed(section: bytes) -> Part:
     """What a part asks; where it is no request, it asks for a path that there is not."""
     about, request = _halves(section.removeprefix(b"\r").removeprefix(b"\n"))
+    given = ID.fullmatch(" ".join(str(_headers(about).get("content-id", "")).split()))  # a long one is folded
+    content_id = given[0] if given else ""
     line, _, rest = request.partition(b"\n")
+    lines, body = _halves(rest)
+    if len(line) + len(lines) > MOST_HEAD_BYTES:
+        return Part(content_id, NOTHING, "", {}, b"")
     method, target, *_ = [*line.decode("latin-1").split(), "", ""]
     try:
         url = urlsplit(target)
     except ValueError:  # "http://[", say
         url = urlsplit("")
-    lines, body = _halves(rest)
     headers = _headers(lines)
-    given = ID.fullmatch(" ".join(str(_headers(about).get("content-id", "")).split()))  # a long one is folded
     return Part(
-        content_id=given[0] if given else "",
+        content_id=content_id,
         path=url.path if method == "POST" and url.path in PATHS else NOTHING,
         key=parse_qs(url.query).get("key", [""])[0],
         headers={
@@ -125,7 +161,8 @@ def _halves(text: bytes) -> tuple[bytes, bytes]:
 
 
 def _headers(lines: bytes) -> Message:
-    return BytesHeaderParser().parsebytes(lines)
+    """Not the parser of whole messages: parts within parts would be parsed too."""
+    return BytesHeaderParser().parsebytes(lines[:MOST_HEAD_BYTES])
 
 
 def _shown(part: Part, answer: httpx.Response) -> bytes:

@@ -1,23 +1,23 @@
 """OpenAI's `POST /v1/chat/completions` and `GET /v1/models`, behind which the rewriter stands.
 
-The last message of the user is the text; what stands before it, a system prompt above all, is taken and not heeded:
-this model does one thing. What it cannot do (several choices, tools, images) is refused rather than ignored.
+The last message of the user is the text; what stands before it, a system prompt above all, is accepted and ignored:
+this model does one thing. What it cannot do (several choices, tools, formats, log-probabilities, images) is refused.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
-from typing import Annotated, Any, Literal
+from collections.abc import AsyncGenerator, Mapping
+from typing import Annotated, Any, Literal, NamedTuple
 from uuid import uuid4
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from serve.errors import ApiError, first_fault
-from serve.limits import check_text
-from serve.moderations import Part, TextPart
-from serve.native import event
-from serve.rewriting import Rewriting
+from serve.errors import ApiError, validated
+from serve.events import DONE, event
+from serve.limits import ListOf
+from serve.openai_messages import Part, text_of_parts
+from serve.rewriting import Rewriting, by_sentence
 
 
 class ChatMessage(BaseModel):
@@ -28,15 +28,18 @@ class ChatMessage(BaseModel):
 
 
 class ChatRequest(BaseModel):
-    """What the client sends. Settings of sampling are taken and not heeded: those of the rewriter hold."""
+    """What the client sends. Settings of sampling are accepted and ignored: those of the rewriter hold."""
 
     model_config = ConfigDict(extra="ignore", strict=True)
-    messages: Annotated[list[ChatMessage], Field(min_length=1)]
+    messages: Annotated[ListOf[ChatMessage], Field(min_length=1)]
     model: str = ""
     """The rewriter's name, or that of one of its adapters."""
     stream: bool | None = False
     n: int | None = 1
     tools: list[Any] | None = None
+    functions: list[Any] | None = None
+    logprobs: bool | None = None
+    response_format: dict[str, Any] | None = None
 
 
 class AnswerMessage(BaseModel):
@@ -62,64 +65,63 @@ class ChatResponse(BaseModel):
     detox: dict[str, Any] = Field(description="Not OpenAI's: how the rewrite was made.")
 
 
-_REQUEST = TypeAdapter(ChatRequest)
-_CONTENT: TypeAdapter[Any] = TypeAdapter(str | list[Part])
+_CONTENT: TypeAdapter[Any] = TypeAdapter(str | ListOf[Part])
 
 
-def parsed(body: bytes) -> ChatRequest:
+class Completion(NamedTuple):
+    """What is asked for."""
+
+    text: str
+    adapter: str
+    """Of the rewriter; empty: the rewriter itself."""
+    is_streamed: bool
+
+
+def parsed(body: bytes, rewriting: Rewriting) -> Completion:
     """Raises:
-    ApiError: not JSON, a body of the wrong shape, or something that a rewriter cannot do.
+    ApiError: not JSON, a body of the wrong shape, no model of this name, or something that a rewriter cannot do.
     """
-    try:
-        request: ChatRequest = _REQUEST.validate_json(body)
-    except ValidationError as error:
-        place, fault = first_fault(error)
-        raise ApiError("invalid", f"Invalid value for '{place}': {fault['msg']}.", param=place) from None
+    request = validated(ChatRequest, body, _refusal)
     if request.n not in (None, 1):
         raise ApiError("invalid", f"'n' must be 1, was {request.n}: a text has one rewrite.", param="n")
-    if request.tools:
-        raise ApiError("invalid", "'tools' are not supported: this model rewrites texts.", param="tools")
-    return request
+    others: dict[str, Any] = {"tools": request.tools, "functions": request.functions, "logprobs": request.logprobs}
+    if (request.response_format or {}).get("type", "text") != "text":
+        others["response_format"] = request.response_format
+    for name, value in others.items():
+        if value:
+            raise ApiError("invalid", f"'{name}' is not supported: this model rewrites texts.", param=name)
+    return Completion(_text(request), _adapter(request.model, rewriting), bool(request.stream))
 
 
-def text_of(request: ChatRequest) -> str:
-    """The last message of the user.
+def _refusal(place: str, fault: Mapping[str, Any]) -> ApiError:
+    return ApiError("invalid", f"Invalid value for '{place}': {fault['msg']}.", param=place)
 
-    Raises:
-        ApiError: there is none, it has an image, or it is too long.
-    """
-    said = [message.content for message in request.messages if message.role == "user"]
-    if not said:
+
+def _text(request: ChatRequest) -> str:
+    """The last message of the user."""
+    contents = [message.content for message in request.messages if message.role == "user"]
+    if not contents:
         raise ApiError("invalid", "'messages' must have one of the role 'user', which is rewritten.", param="messages")
     try:
-        content = _CONTENT.validate_python(said[-1])
+        content = _CONTENT.validate_python(contents[-1])
     except ValidationError:
         raise ApiError("invalid", "'content' must be a text, or a list of typed parts.", param="messages") from None
-    if not isinstance(content, str):
-        if any(not isinstance(part, TextPart) for part in content):
-            raise ApiError("invalid", "Images are not rewritten: 'content' must be text.", param="messages")
-        content = "\n".join(part.text for part in content)
-    check_text(content, "messages")
-    return content
+    return text_of_parts(content, "messages")
 
 
-def adapter_of(request: ChatRequest, rewriting: Rewriting) -> str:
-    """Raises:
-    ApiError: no model of this name.
-    """
-    if request.model in ("", rewriting.model.name):
+def _adapter(model: str, rewriting: Rewriting) -> str:
+    if model in ("", rewriting.model.name):
         return ""
-    if request.model in rewriting.model.adapters:
-        return request.model
+    if model in rewriting.model.adapters:
+        return model
     known = ", ".join((rewriting.model.name, *rewriting.model.adapters))
-    message = f"The model '{request.model}' does not exist: choose one of {known}."
+    message = f"The model '{model}' does not exist: choose one of {known}."
     raise ApiError("not_found", message, param="model", code="model_not_found")
 
 
-async def complete(request: ChatRequest, rewriting: Rewriting) -> dict[str, Any]:
+async def complete(asked: Completion, rewriting: Rewriting) -> dict[str, Any]:
     """The answer: one choice, the rewrite, and how it was made beside it."""
-    text, adapter = text_of(request), adapter_of(request, rewriting)
-    [rewrite] = await rewriting.rewrite([text], [""], adapter)
+    model, [rewrite] = await rewriting.rewrite([asked.text], [""], asked.adapter)
     choice = {
         "index": 0,
         "message": {"role": "assistant", "content": rewrite.text, "refusal": None},
@@ -128,26 +130,27 @@ async def complete(request: ChatRequest, rewriting: Rewriting) -> dict[str, Any]
     }
     facts = {key: value for key, value in rewrite._asdict().items() if key != "text"}
     usage = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
-    return _head("chat.completion", adapter or rewriting.model.name) | {
+    return _head("chat.completion", model.served(asked.adapter)["name"]) | {
         "choices": [choice],
         "usage": usage,
         "detox": facts,
     }
 
 
-async def complete_by_sentence(request: ChatRequest, rewriting: Rewriting) -> AsyncIterator[bytes]:
+async def complete_by_sentence(asked: Completion, rewriting: Rewriting) -> AsyncGenerator[bytes]:
     """Chunks of a sentence each, once it is reranked."""
-    text, adapter = text_of(request), adapter_of(request, rewriting)
-    head = _head("chat.completion.chunk", adapter or rewriting.model.name)
+    head: dict[str, Any] = {}
 
     def chunk(delta: dict[str, str], finish: str | None = None) -> bytes:
         return event(head | {"choices": [{"index": 0, "delta": delta, "finish_reason": finish, "logprobs": None}]})
 
-    yield chunk({"role": "assistant", "content": ""})
-    async for rewrite in rewriting.by_sentence(text, "", adapter):
+    async for model, rewrite in by_sentence(rewriting, asked.text, "", asked.adapter):
+        if not head:
+            head = _head("chat.completion.chunk", model.served(asked.adapter)["name"])
+            yield chunk({"role": "assistant", "content": ""})
         yield chunk({"content": rewrite.text})
     yield chunk({}, "stop")
-    yield b"data: [DONE]\n\n"
+    yield DONE
 
 
 def _head(kind: str, model: str) -> dict[str, Any]:

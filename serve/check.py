@@ -8,15 +8,18 @@ deployments: there is a `rewriter` only where `args` name one.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from ray.runtime_env import RuntimeEnv
+from ray.serve.config import AutoscalingConfig
 from ray.serve.schema import ServeDeploySchema
 
-from serve.settings import LOCAL, Args
+from serve.limits import ANSWER_SECONDS
+from serve.settings import Args, check_exposure
 
 DEPLOYMENTS = ("gateway", "classifier", "rewriter")
 IMPORT_PATH = "serve.app:build"
@@ -57,6 +60,8 @@ def check(path: Path) -> ServeDeploySchema:
         raise ValueError(f"{path}: {error}") from None
     if unknown := list(unknown_keys(tree, ServeDeploySchema)):
         raise ValueError(f"{path} has keys that Serve does not know, and would ignore: {', '.join(unknown)}")
+    if len(config.applications) != 1:
+        raise ValueError(f"{path} must have one application, has {len(config.applications)}: rates are counted for one")
     for application in config.applications:
         if application.import_path != IMPORT_PATH:
             raise ValueError(f"{path}: import_path must be {IMPORT_PATH}, was {application.import_path}")
@@ -64,16 +69,52 @@ def check(path: Path) -> ServeDeploySchema:
             args = Args.model_validate(application.args)
         except ValidationError as error:
             raise ValueError(f"{path}: args of {application.name}: {error}") from None
-        if config.http_options.host not in LOCAL and not args.gateway.keys:
+        try:
+            check_exposure(config.http_options.host, args.gateway)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
+        seconds = config.http_options.request_timeout_s
+        if seconds is not None and seconds <= ANSWER_SECONDS:
             raise ValueError(
-                f"{path}: http_options.host {config.http_options.host} lets others in, and without args.gateway.keys "
-                "everybody may do everything: name a file of keys (`python -m serve.keys new`), or listen on 127.0.0.1"
+                f"{path}: http_options.request_timeout_s must be above {ANSWER_SECONDS:.0f}, was {seconds}: Serve "
+                "would give up a request before the gateway refuses it in the vendor's words"
             )
         made = [name for name in DEPLOYMENTS if name != "rewriter" or args.rewriter.model]
         for deployment in application.deployments:
             if deployment.name not in made:
                 raise ValueError(f"{path}: there is no deployment {deployment.name!r}: choose one of {', '.join(made)}")
+        check_deployments(path, tree["applications"][0].get("deployments", []))
+        check_runtime_env(path, "the application", tree["applications"][0].get("runtime_env"))
     return config
+
+
+def check_deployments(path: Path, deployments: Sequence[Mapping[str, Any]]) -> None:
+    """What Serve's schema leaves open.
+
+    Raises:
+        ValueError: a deployment that is listed twice, bounds that cross, or settings that ours do not take.
+    """
+    names = [str(one["name"]) for one in deployments]
+    for one in deployments:
+        name = one["name"]
+        if names.count(name) > 1:
+            raise ValueError(f"{path}: the deployment {name} is listed {names.count(name)} times: list it once")
+        if one.get("user_config"):
+            raise ValueError(f"{path}: {name} takes no user_config: its settings are `args` of the application")
+        if isinstance(scaling := one.get("autoscaling_config"), dict):
+            try:
+                AutoscalingConfig.model_validate(scaling)
+            except ValidationError as error:
+                raise ValueError(f"{path}: autoscaling_config of {name}: {error}") from None
+        check_runtime_env(path, name, (one.get("ray_actor_options") or {}).get("runtime_env"))
+
+
+def check_runtime_env(path: Path, whose: str, given: Any) -> None:
+    """Raises:
+    ValueError: a key that Ray does not know, and would ignore.
+    """
+    if unknown := sorted(set(given or {}) - RuntimeEnv.known_fields):
+        raise ValueError(f"{path}: runtime_env of {whose} has keys that Ray does not know: {', '.join(unknown)}")
 
 
 def unknown_keys(tree: Any, schema: Any, place: str = "") -> Iterator[str]:

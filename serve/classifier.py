@@ -29,16 +29,15 @@ if TYPE_CHECKING:
     from detox.classifier.engine import Engine
     from detox.classifier.exported import EngineName
     from detox.classifier.model_scorers import TransformerScorer
+    from detox.models.loading import Dtype
 
 Window = list[int]
 """Token ids."""
 SHORT = 2000
 """Characters that are tokenised where they arrive: to hand them to a thread would take longer."""
-ENGINES = Path.home() / ".cache" / "toxicity-lab" / "engines"
-"""Exported models, by version."""
 PARITY_TEXTS = 500
 PROBE_SECONDS = 25.0
-"""Serve's own limit is 30."""
+"""Serve's own limit is `health_check_timeout_s`."""
 WARM_UP = ("Thank you.", "You idiot, read page 12 again. " * 40)
 
 
@@ -66,14 +65,14 @@ class ClassifierService:
         torch.set_num_threads(threads)
         self._folder = folder
         if settings.engine == "torch":
-            auto = {"auto": "auto", "bfloat16": "bf16", "float32": "fp32"}[settings.dtype]
-            precision = resolve_precision(auto)  # type: ignore[arg-type]
-            self._scorer = load_artifact(folder, dtype="bfloat16" if precision == "bf16" else "float32")
-            self._engine, dtype = self._scorer.engine, "bfloat16" if precision == "bf16" else "float32"
+            is_half = settings.dtype == "auto" and resolve_precision("auto") == "bf16"
+            dtype: Dtype = "bfloat16" if is_half or settings.dtype == "bfloat16" else "float32"
+            self._scorer = load_artifact(folder, dtype=dtype)
+            self._engine, computes_in = self._scorer.engine, str(dtype)
         else:
             self._scorer = load_artifact(folder, device="cpu")
             self._engine = agreeing(self._scorer, settings.engine, version, threads)
-            dtype = {"onnx_int8": "int8"}.get(settings.engine, settings.engine)
+            computes_in = {"onnx_int8": "int8"}.get(settings.engine, settings.engine)
         facts = json.loads((folder / ARTIFACT).read_text(encoding="utf-8"))
         self.model = Model(
             run_name(settings.model),
@@ -81,7 +80,7 @@ class ClassifierService:
             self._scorer.labels,
             {label: float(value) for label, value in self._scorer.thresholds.items()},
             tuple(facts["cleaning"]["languages"]),
-            dtype,
+            computes_in,
             settings.batch_tokens,
         )
 
@@ -124,10 +123,15 @@ def agreeing(scorer: TransformerScorer, name: EngineName, version: str, threads:
     from detox.data.synthetic import generate
 
     texts = [scorer.clean(text) for text in generate(PARITY_TEXTS)["text"].to_pylist()]
-    engine = exported(scorer.engine, name, ENGINES / version, threads)
+    engine = exported(scorer.engine, name, engines_folder() / version, threads)
     thresholds_L = [scorer.thresholds[label] for label in scorer.labels]
     check_parity(name, parity(engine.probabilities(texts), scorer.engine.probabilities(texts), thresholds_L))
     return engine
+
+
+def engines_folder() -> Path:
+    """Exported models, by version."""
+    return Path.home() / ".cache" / "toxicity-lab" / "engines"
 
 
 def over_texts(scores_WL: np.ndarray, owners: Sequence[int], count: int) -> np.ndarray:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any, Literal
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
-Kind = Literal[
+ErrorKind = Literal[
     "invalid",
     "no_key",
     "bad_key",
@@ -16,13 +16,13 @@ Kind = Literal[
     "not_found",
     "too_large",
     "rate_limited",
-    "overloaded",
+    "unavailable",
     "internal",
 ]
 """`no_key`: none was given; `bad_key`: nobody has it; `forbidden`: it may not do this; `too_large`: body or text;
-`rate_limited`: this key asks too often; `overloaded`: everybody does."""
+`rate_limited`: this key asks too often; `unavailable`: later it will work."""
 
-STATUS: dict[Kind, int] = {
+STATUS: dict[ErrorKind, int] = {
     "invalid": 400,
     "no_key": 401,
     "bad_key": 401,
@@ -30,7 +30,7 @@ STATUS: dict[Kind, int] = {
     "not_found": 404,
     "too_large": 413,
     "rate_limited": 429,
-    "overloaded": 503,
+    "unavailable": 503,
     "internal": 500,
 }
 """HTTP status where the API's vendor does not use another."""
@@ -46,7 +46,9 @@ class ApiError(Exception):
         detail: what only one API has to say, such as Perspective's `errorType`.
     """
 
-    def __init__(self, kind: Kind, message: str, *, param: str = "", retry_after: float = 0.0, **detail: Any) -> None:
+    def __init__(
+        self, kind: ErrorKind, message: str, *, param: str = "", retry_after: float = 0.0, **detail: Any
+    ) -> None:
         super().__init__(message)
         self.kind, self.message, self.param = kind, message, param
         self.retry_after, self.detail = retry_after, detail
@@ -56,6 +58,13 @@ class ApiError(Exception):
         return {"retry-after": str(math.ceil(self.retry_after))} if self.retry_after else {}
 
 
+def replaced() -> ApiError:
+    """What is asked for belongs to another version than that which answered."""
+    return ApiError("unavailable", "The model is being replaced: ask again.", retry_after=1)
+
+
+MOST_FAULTS = 100
+"""More are not looked at one by one: each costs as much as the value that is wrong."""
 DEEPER = {"too_long", "string_too_long", "too_short"}
 """Faults of a value of the right type: where the members of a union all fail, such a one is meant."""
 
@@ -66,6 +75,8 @@ def first_fault(error: ValidationError) -> tuple[str, Mapping[str, Any]]:
     pydantic puts the names of union members (`str`, `list[str]`, a discriminating tag behind a position) among the
     places; they mean nothing to a client and are left out.
     """
+    if error.error_count() > MOST_FAULTS:
+        return "", {"type": "too_many_faults", "msg": f"More than {MOST_FAULTS} values are wrong", "input": None}
     faults = error.errors(include_url=False, include_context=False)
     fault = next((fault for fault in faults if fault["type"] in DEEPER), faults[0])
     place: list[str] = []
@@ -74,3 +85,21 @@ def first_fault(error: ValidationError) -> tuple[str, Mapping[str, Any]]:
         if not (is_tag or str(part) == "str" or str(part).startswith(("list[", "constrained-"))):
             place.append(str(part))
     return ".".join(place), fault
+
+
+RequestT = TypeVar("RequestT", bound=BaseModel)
+
+
+def validated(kind: type[RequestT], body: bytes, refusal: Callable[[str, Mapping[str, Any]], ApiError]) -> RequestT:
+    """The request in a body.
+
+    Args:
+        refusal: the API's words for a fault, given its dotted place and pydantic's description.
+
+    Raises:
+        ApiError: not JSON, or not such a request.
+    """
+    try:
+        return kind.model_validate_json(body)
+    except ValidationError as error:
+        raise refusal(*first_fault(error)) from None

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 
 from detox.rewriter.remote_request import RemoteError, StoppedError
 
-log = logging.getLogger("serve.faults")
+log = logging.getLogger("ray.serve")
+"""Serve's own, so that its `logging_config` holds for it."""
 
 
 class ModelFault(RuntimeError):
@@ -31,5 +32,10 @@ def without_texts() -> Iterator[None]:
         log.error("the remote model failed: status %s", status)
         raise RemoteError(position, status, "the endpoint failed", "see its own log") from None
     except Exception as error:
-        log.error("%s:\n%s", type(error).__name__, "".join(traceback.format_tb(error.__traceback__)))
+        log_fault("a model failed", error)
         raise ModelFault(type(error).__name__) from None
+
+
+def log_fault(what: str, error: BaseException) -> None:
+    """Say in the log what failed and where, without the exception's message, which may hold what the client sent."""
+    log.error("%s: %s\n%s", what, type(error).__name__, "".join(traceback.format_tb(error.__traceback__)))

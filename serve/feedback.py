@@ -13,10 +13,23 @@ import threading
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 from uuid import uuid4
 
 from serve.errors import ApiError
-from serve.perspective import Suggestion
+
+
+class Suggestion(NamedTuple):
+    """What a person says that the scores of a comment, or of a part of it, should be."""
+
+    text: str
+    scores: dict[str, float | None]
+    """0..1 by our own labels; None: nothing was said."""
+    lang: str
+    """ISO 639-1; empty: not known."""
+    community: str
+    session: str
+    """Both as the client named them, cut to 256 characters, or empty."""
 
 
 class FeedbackStore:
@@ -41,21 +54,26 @@ class FeedbackStore:
         """Keep what was suggested of one comment, on the disk when this returns.
 
         Raises:
-            ApiError: the disk is full.
+            ApiError: `unavailable`: they cannot be written, as where the disk is full.
         """
         now = datetime.now(UTC)
         lines = ""
         for suggestion in suggestions:
-            row = {"text": suggestion.text, **suggestion.scores}
-            row |= {"lang": (suggestion.languages or [""])[0], "community": suggestion.community_id}
-            row |= {"session": suggestion.session_id, "key": key, "at": now.isoformat(timespec="seconds")}
+            of_whom = {"lang": suggestion.lang, "community": suggestion.community, "session": suggestion.session}
+            row = {"text": suggestion.text, **suggestion.scores, **of_whom}
+            row |= {"key": key, "at": now.isoformat(timespec="seconds")}
             lines += json.dumps(row, ensure_ascii=False) + "\n"
         path = self._folder / f"{now:%Y-%m-%d}-{self._own}.jsonl"
         try:
-            with self._lock, path.open("a", encoding="utf-8", errors="replace") as file:
+            with self._lock, open(path, "a", encoding="utf-8", errors="replace", opener=_private) as file:
                 file.write(lines)
                 file.flush()
                 os.fsync(file.fileno())
         except OSError:
             message = "The suggestion could not be stored: try again later."
-            raise ApiError("overloaded", message, retry_after=60) from None
+            raise ApiError("unavailable", message, retry_after=60) from None
+
+
+def _private(path: str, flags: int) -> int:
+    """A file of texts is for its owner alone."""
+    return os.open(path, flags, 0o600)

@@ -8,9 +8,7 @@ logged.
 from __future__ import annotations
 
 import asyncio
-import json
-import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import ExitStack
 from contextvars import ContextVar
 from pathlib import Path
@@ -20,42 +18,57 @@ from urllib.parse import urlsplit
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import Receive, Send
+from starlette.types import Scope as AsgiScope
 
-from serve import batches, chat, moderations, native, perspective, tei
+from serve import batches, chat, moderations, native, openai_messages, perspective, tei
 from serve.admission import RateLimits, Room
 from serve.errors import ApiError
+from serve.events import event
+from serve.faults import log_fault
 from serve.feedback import FeedbackStore
 from serve.judge import Judge, Model, Scored
 from serve.keys import KEY_HEADERS, Key, Keys, Scope, secret_of
-from serve.limits import weight
+from serve.limits import ANSWER_SECONDS, CHARACTERS_A_TEXT, weight
 from serve.metrics import Meters
 from serve.openapi import document
 from serve.perspective_messages import discovery_document
-from serve.rewriting import Rewriting
-from serve.settings import GatewaySettings
+from serve.rewriting import RewriterModel, Rewriting, Rewritten
+from serve.settings import LOCAL, GatewaySettings
 from serve.translation import Translate, Translation, as_it_is
 
-log = logging.getLogger("serve.gateway")
 PAGE = Path(__file__).parent / "page"
 FILES = ("page.css", "page.js")
+PAGE_HEADERS = {
+    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+    "img-src data:; form-action 'none'; base-uri 'none'; frame-ancestors 'none'",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+}
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 UNJUDGED = "x-unjudged-categories"
 DECISION, VERSION = "x-decision-id", "x-model-version"
 REQUEST = "x-request-id"
 """The decision again, where OpenAI's clients look for it."""
-FAILED = "The service failed; the error was logged."
-MOST_SECONDS = 55.0
-"""For an answer, or the beginning of a stream: less than Serve's own limit (`request_timeout_s: 60`), whose answer is
-in no vendor's words."""
+FAILED = "The service failed; where it did is in its log, under this answer's time."
 TOO_SLOW = "The service took too long: ask again later, or send less at a time."
 
 Handler = Callable[[bytes, Key], Awaitable[Response]]
 Words = Callable[[ApiError], tuple[int, dict[str, Any]]]
 """An API's own words for an error: status and body."""
-Explain = Callable[[str, str, str], Awaitable[tuple[Model, Mapping[str, Any]]]]
+WORDS: dict[str, Words] = {
+    "/v1alpha1/": perspective.status_and_body,
+    "/$discovery/": perspective.status_and_body,
+    "/batch": perspective.status_and_body,
+    "/v1/moderations": openai_messages.status_and_body,
+    "/v1/chat": openai_messages.status_and_body,
+    "/v1/models": openai_messages.status_and_body,
+    "/predict": tei.status_and_body,
+}
+"""By the beginning of the path; every other path has ours."""
 
 
 class Gateway:
@@ -64,7 +77,6 @@ class Gateway:
     Args:
         judge: the classifier.
         rewriting: the rewriter; None: nothing is rewritten.
-        explain: text, label and method in, the model and its explanation out; None: the model cannot be explained.
         replicas: of the gateway, for rates.
 
     Attributes:
@@ -76,11 +88,11 @@ class Gateway:
         settings: GatewaySettings,
         judge: Judge,
         rewriting: Rewriting | None = None,
-        explain: Explain | None = None,
         replicas: Callable[[], int] = lambda: 1,
         meters: Meters | None = None,
     ) -> None:
-        self._settings, self._explain, self._rewriting = settings, explain, rewriting
+        self._settings = settings
+        self._rewriting = NamedRewriting(rewriting) if rewriting else None
         self._keys, self._rates = Keys(settings.keys), RateLimits(replicas)
         self._meters = meters or Meters()
         self._judge = AdmittedJudge(judge, Room(settings.texts_under_way), self._meters)
@@ -103,15 +115,16 @@ class Gateway:
     def _routes(self) -> list[Route]:
         post = self._post
         routes = [
-            post("/v1/classify", "classify", native.status_and_body, self._classify),
-            post("/v1/detoxify", "detoxify", native.status_and_body, self._detoxify),
-            post("/v1/explain", "explain", native.status_and_body, self._explained),
-            post("/v1alpha1/comments:analyze", "classify", perspective.status_and_body, self._analyze),
-            post("/v1alpha1/comments:suggestscore", "feedback", perspective.status_and_body, self._suggest),
-            post("/v1/moderations", "classify", moderations.status_and_body, self._moderate),
-            post("/predict", "classify", tei.status_and_body, self._predict),
-            post("/v1/chat/completions", "detoxify", moderations.status_and_body, self._chat),
-            self._route("/batch", perspective.status_and_body, self._batch),
+            post("/v1/classify", "classify", self._classify),
+            post("/v1/detoxify", "detoxify", self._detoxify),
+            post("/v1/explain", "explain", self._explain),
+            post("/v1alpha1/comments:analyze", "classify", self._analyze),
+            post("/v1alpha1/comments:suggestscore", "feedback", self._suggest),
+            post("/v1/moderations", "classify", self._moderate),
+            post("/predict", "classify", self._predict),
+            post("/", "classify", self._predict),  # where TEI's own clients ask
+            post("/v1/chat/completions", "detoxify", self._chat),
+            self._route("/batch", self._batch),
             Route("/v1/models", self._models),
             Route("/$discovery/rest", self._discovery),
             Route("/health", self._health),
@@ -120,32 +133,35 @@ class Gateway:
         ]
         if self._settings.page:
             routes += [Route("/", self._file("index.html")), *(Route(f"/{name}", self._file(name)) for name in FILES)]
-        return [*routes, Route("/{path:path}", self._nothing, methods=METHODS)]
+        return [*routes, Route("/{path:path}", self._not_found, methods=METHODS)]
 
-    def _post(self, path: str, scope: Scope, words: Words, handler: Handler) -> Route:
+    def _post(self, path: str, scope: Scope, handler: Handler) -> Route:
         async def answer(request: Request) -> Response:
             self._check_origin(request)
-            key = self._keys.find(secret_of(request), scope)
+            key = self._keys.find(secret_of(request.headers, request.query_params.get("key", "")), scope)
             self._rates.take(key)
             return await handler(await body_of(request, self._settings.most_body_bytes), key)
 
-        return self._route(path, words, answer)
+        return self._route(path, answer)
 
-    def _route(self, path: str, words: Words, answer: Callable[[Request], Awaitable[Response]]) -> Route:
+    def _route(self, path: str, answer: Callable[[Request], Awaitable[Response]]) -> Route:
         """A path for POST, with every failure in the words of its API."""
+        words = words_of(path)
 
         async def endpoint(request: Request) -> Response:
             try:
-                async with asyncio.timeout(MOST_SECONDS):
-                    return named(await answer(request))
+                async with asyncio.timeout(ANSWER_SECONDS):
+                    return with_ids(await answer(request))
             except ApiError as error:
                 self._meters.refused(path, error.kind)
                 return refusal(error, words)
             except TimeoutError:
-                self._meters.refused(path, "overloaded")
-                return refusal(ApiError("overloaded", TOO_SLOW, retry_after=5), words)
+                self._meters.refused(path, "unavailable")
+                return refusal(ApiError("unavailable", TOO_SLOW, retry_after=5), words)
+            except ClientDisconnect:
+                raise  # nobody is left to answer
             except Exception as error:
-                log.error("%s failed: %s", path, type(error).__name__)  # the message may hold what the client sent
+                log_fault(f"{path} failed", error)
                 return refusal(ApiError("internal", FAILED), words)
 
         return Route(path, endpoint, methods=["POST"])
@@ -159,11 +175,14 @@ class Gateway:
         origin = request.headers.get("origin", "")
         if not origin or self._settings.keys or origin in self._settings.cors_origins:
             return
-        asking = urlsplit(origin)
+        try:
+            asking = urlsplit(origin)
+        except ValueError:  # "http://[", say
+            asking = urlsplit("")
         # the names of this machine alone: a stranger's name that leads here says so in Origin and Host alike
-        own = {"127.0.0.1", "localhost", "::1", urlsplit(self._settings.public_url).hostname}
+        own = {*LOCAL, urlsplit(self._settings.public_url).hostname} - {None}
         if asking.hostname not in own or asking.netloc != request.headers.get("host", ""):
-            raise ApiError("forbidden", "Pages of other origins may not ask: name theirs in gateway.cors_origins.")
+            raise ApiError("forbidden", f"Pages of {origin[:80]} may not call: add it to gateway.cors_origins.")
 
     # What each path does
 
@@ -172,51 +191,33 @@ class Gateway:
         return decided(await native.classify(request, self._judge, key.bands or self._settings.bands))
 
     async def _detoxify(self, body: bytes, key: Key) -> Response:
-        request = native.parsed(native.DetoxifyRequest, body)
-        rewriting = self._rewriter()
-        if request.adapter and request.adapter not in rewriting.model.adapters:
-            known = ", ".join(rewriting.model.adapters) or "none"
-            message = f"adapter: there is no {request.adapter!r}; there are: {known}"
-            raise ApiError("not_found", message, param="adapter")
+        request, rewriting = native.parsed(native.DetoxifyRequest, body), self._rewriter()
+        texts = self._rewritable(native.listed(request.input))
         if request.stream:
-            decision = native.decision()
+            decision = native.decision_id()
             events = native.detoxify_by_sentence(request, rewriting, decision)
-            stream = await self._stream(events, weight(native.listed(request.input)), native.status_and_body)
+            stream = await self._stream(events, texts, native.status_and_body)
             stream.headers[DECISION] = decision
-            stream.headers[VERSION] = rewriting.model.served(request.adapter)["version"]
             return stream
-        with self._rewrites.of(weight(native.listed(request.input))):
+        with self._rewrites.of(texts):
             return decided(await native.detoxify(request, rewriting))
 
-    async def _explained(self, body: bytes, key: Key) -> Response:
+    async def _explain(self, body: bytes, key: Key) -> Response:
         request = native.parsed(native.ExplainRequest, body)
-        if self._explain is None:
-            raise ApiError("not_found", "This model cannot be explained.")
-        labels = self._judge.model.labels
-        if request.label and request.label not in labels:
-            known = ", ".join(labels)
-            raise ApiError("invalid", f"label: there is no {request.label!r}; choose one of {known}", param="label")
-        texts = native.listed(request.input)
-        with self._explanations.of(len(texts)):
-            found = [await self._explain(text, request.label, request.method) for text in texts]
-        [model, *others] = [model for model, _ in found]
-        if any(other.version != model.version for other in others):
-            raise ApiError("overloaded", "The model is being replaced: ask again.", retry_after=1)
-        fields = ("label", "method", "probability", "unit", "spans")
-        results = [{key: explanation[key] for key in fields} for _, explanation in found]
-        served = {"name": model.name, "version": model.version}
-        return decided({"decision": native.decision(), "model": served, "results": results})
+        with self._explanations.of(len(native.listed(request.input))):
+            return decided(await native.explain(request, self._judge))
 
     async def _analyze(self, body: bytes, key: Key) -> Response:
         return JSONResponse(await perspective.analyze(body, self._judge, self._translate))
 
     async def _batch(self, request: Request) -> Response:
-        """Needs no key itself: each part has its own."""
-        return await batches.answered(request, await body_of(request, self._settings.most_body_bytes), self.app)
+        """Each part has its own key; one that is known must be among them before anything is asked."""
+        body = await body_of(request, self._settings.most_body_bytes)
+        return await batches.answered(request, body, self.app, self._keys)
 
     async def _suggest(self, body: bytes, key: Key) -> Response:
         if self._feedback is None:
-            raise ApiError("not_found", "Suggestions are not taken here.")
+            raise ApiError("not_found", "Suggestions are not stored here: gateway.feedback names no folder.")
         answer, suggestions = await perspective.suggest(body, self._judge)
         await asyncio.to_thread(self._feedback.add, suggestions, key.id)
         return JSONResponse(answer)
@@ -230,43 +231,64 @@ class Gateway:
         return JSONResponse(await tei.predict(body, self._judge))
 
     async def _chat(self, body: bytes, key: Key) -> Response:
-        request, rewriting = chat.parsed(body), self._rewriter()
-        if request.stream:
-            events = chat.complete_by_sentence(request, rewriting)
-            stream = await self._stream(events, weight([chat.text_of(request)]), moderations.status_and_body)
-            stream.headers[VERSION] = rewriting.model.served(chat.adapter_of(request, rewriting))["version"]
-            return stream
-        with self._rewrites.of(weight([chat.text_of(request)])):
-            answer = await chat.complete(request, rewriting)
-            served = rewriting.model.served(chat.adapter_of(request, rewriting))
-            return JSONResponse(answer, headers={VERSION: served["version"]})
+        rewriting = self._rewriter()
+        asked = chat.parsed(body, rewriting)
+        texts = self._rewritable([asked.text])
+        if asked.is_streamed:
+            events = chat.complete_by_sentence(asked, rewriting)
+            return await self._stream(events, texts, openai_messages.status_and_body)
+        with self._rewrites.of(texts):
+            return JSONResponse(await chat.complete(asked, rewriting))
+
+    def _rewritable(self, texts: Sequence[str]) -> int:
+        """What the texts count for.
+
+        Raises:
+            ApiError: more than there is ever room for.
+        """
+        most, count = self._settings.rewrites_under_way, weight(texts)
+        if count > most:
+            message = (
+                f"At most {most} texts can be rewritten at a time, and these count for {count}, one more for every "
+                f"{CHARACTERS_A_TEXT:,} characters: send fewer or shorter ones."
+            )
+            raise ApiError("too_large", message)
+        return count
 
     def _rewriter(self) -> Rewriting:
         if self._rewriting is None:
-            raise ApiError("not_found", "No rewriter is served here.")
+            raise ApiError("not_found", "No rewriter is served here: rewriter.model names none.")
         return self._rewriting
 
-    async def _stream(self, events: AsyncIterator[bytes], texts: int, words: Words) -> Response:
+    async def _stream(self, events: AsyncGenerator[bytes], texts: int, words: Words) -> Response:
         """Server-sent events. What is wrong with the request, or a full house, is known before the first and answered
-        as ever; what fails later is the last event."""
+        as ever; what fails later, or takes too long, is the last event."""
+        until = asyncio.get_running_loop().time() + ANSWER_SECONDS
         with ExitStack() as stack:
             stack.enter_context(self._rewrites.of(texts))
             first = await anext(events)
             held = stack.pop_all()
 
-        async def all_of_them() -> AsyncIterator[bytes]:
-            with held:
-                try:
-                    yield first
-                    async for item in events:
-                        yield item
-                except ApiError as error:
-                    yield native.event(words(error)[1])
-                except Exception as error:
-                    log.error("a stream failed: %s", type(error).__name__)
-                    yield native.event(words(ApiError("internal", FAILED))[1])
+        async def to_the_end() -> AsyncIterator[bytes]:
+            item: bytes | None = first
+            try:
+                while item is not None:
+                    yield item
+                    async with asyncio.timeout_at(until):
+                        item = await anext(events, None)
+            except ApiError as error:
+                yield event(words(error)[1])
+            except TimeoutError:
+                yield event(words(ApiError("unavailable", TOO_SLOW, retry_after=5))[1])
+            except Exception as error:
+                log_fault("a stream failed", error)
+                yield event(words(ApiError("internal", FAILED))[1])
 
-        return StreamingResponse(all_of_them(), media_type="text/event-stream", headers={"cache-control": "no-store"})
+        async def end() -> None:
+            held.close()
+            await events.aclose()
+
+        return EventStream(to_the_end(), end)
 
     # What needs no key
 
@@ -275,7 +297,7 @@ class Gateway:
 
     async def _discovery(self, request: Request) -> Response:
         if request.query_params.get("version", "v1alpha1") != "v1alpha1":
-            return refusal(ApiError("not_found", "There is version v1alpha1 only."), perspective.status_and_body)
+            return refusal(ApiError("not_found", "The only version is v1alpha1."), perspective.status_and_body)
         root = self._settings.public_url.rstrip("/") or str(request.base_url).rstrip("/")
         return JSONResponse(discovery_document(f"{root}/"))
 
@@ -295,7 +317,6 @@ class Gateway:
                     "languages": list(model.languages),
                 },
                 "rewriter": rewriting.model._asdict() if rewriting else None,
-                "explains": self._explain is not None,
                 "unjudged_categories": moderations.unjudged(model.labels),
                 "keys": bool(self._settings.keys),
             }
@@ -306,30 +327,42 @@ class Gateway:
 
     def _file(self, name: str) -> Callable[[Request], Awaitable[Response]]:
         async def endpoint(request: Request) -> Response:
-            return FileResponse(PAGE / name)
+            return FileResponse(PAGE / name, headers=PAGE_HEADERS)
 
         return endpoint
 
-    async def _nothing(self, request: Request) -> Response:
+    async def _not_found(self, request: Request) -> Response:
         """A path that there is not, or not with this method, in the words of the API that it looks like."""
         path = request.url.path
-        words = next((words for prefix, words in WORDS.items() if path.startswith(prefix)), native.status_and_body)
-        return refusal(ApiError("not_found", f"There is no {request.method} {path[:80]!r} here."), words)
+        return refusal(ApiError("not_found", f"There is no {request.method} {path[:80]!r} here."), words_of(path))
 
 
-WORDS: dict[str, Words] = {
-    "/v1alpha1/": perspective.status_and_body,
-    "/$discovery/": perspective.status_and_body,
-    "/batch": perspective.status_and_body,
-    "/v1/moderations": moderations.status_and_body,
-    "/v1/chat": moderations.status_and_body,
-    "/v1/models": moderations.status_and_body,
-    "/predict": tei.status_and_body,
-}
+def words_of(path: str) -> Words:
+    if path == "/":
+        return tei.status_and_body
+    return next((words for prefix, words in WORDS.items() if path.startswith(prefix)), native.status_and_body)
+
+
+class EventStream(StreamingResponse):
+    """Server-sent events.
+
+    Args:
+        end: called once nothing more is sent: the stream is over, has failed, or its client has left.
+    """
+
+    def __init__(self, events: AsyncIterator[bytes], end: Callable[[], Awaitable[None]]) -> None:
+        super().__init__(events, media_type="text/event-stream", headers={"cache-control": "no-store"})
+        self._end = end
+
+    async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            await self._end()
 
 
 class AdmittedJudge:
-    """A judge that lets in so many texts at a time, and measures what it says."""
+    """A judge that lets in so many texts at a time, and measures what it says; its version gets into the headers."""
 
     def __init__(self, judge: Judge, room: Room, meters: Meters) -> None:
         self._judge, self.room, self._meters = judge, room, meters
@@ -349,9 +382,28 @@ class AdmittedJudge:
         with self.room.of(weight([text])):
             return await self._judge.language(text, wanted)
 
+    async def explain(self, text: str, label: str, method: str) -> tuple[Model, Mapping[str, Any]]:
+        return await self._judge.explain(text, label, method)
+
+
+class NamedRewriting:
+    """A rewriter whose version gets into the answer's headers."""
+
+    def __init__(self, rewriting: Rewriting) -> None:
+        self._rewriting = rewriting
+
+    @property
+    def model(self) -> RewriterModel:
+        return self._rewriting.model
+
+    async def rewrite(self, texts: Sequence[str], langs: Sequence[str], adapter: str) -> Rewritten:
+        rewritten = await self._rewriting.rewrite(texts, langs, adapter)
+        _answering.set(rewritten.model.served(adapter)["version"])
+        return rewritten
+
 
 _answering: ContextVar[str] = ContextVar("answering", default="")
-"""Version of the classifier that scored the texts of this request."""
+"""Version of the model that answered this request; set where a model is asked."""
 
 
 def decided(answer: dict[str, Any]) -> Response:
@@ -359,9 +411,9 @@ def decided(answer: dict[str, Any]) -> Response:
     return JSONResponse(answer, headers={DECISION: answer["decision"], VERSION: answer["model"]["version"]})
 
 
-def named(response: Response) -> Response:
+def with_ids(response: Response) -> Response:
     """With a decision id and the model's version, for which the vendors' bodies have no place."""
-    response.headers.setdefault(DECISION, native.decision())
+    response.headers.setdefault(DECISION, native.decision_id())
     response.headers[REQUEST] = response.headers[DECISION]
     if version := _answering.get():
         response.headers.setdefault(VERSION, version)
@@ -373,7 +425,7 @@ async def body_of(request: Request, most: int) -> bytes:
     ApiError: more bytes than are read.
     """
     length = request.headers.get("content-length", "")
-    too_large = ApiError("too_large", f"The body may have {most:,} bytes.")
+    too_large = ApiError("too_large", f"The body must have at most {most:,} bytes.")
     if length.isdigit() and int(length) > most:
         raise too_large
     received = bytearray()
@@ -386,6 +438,5 @@ async def body_of(request: Request, most: int) -> bytes:
 
 def refusal(error: ApiError, words: Words) -> Response:
     status, body = words(error)
-    decision = native.decision()
-    headers = {**error.headers(), DECISION: decision, REQUEST: decision}
-    return Response(json.dumps(body, ensure_ascii=False), status, headers=headers, media_type="application/json")
+    decision = native.decision_id()
+    return JSONResponse(body, status, headers={**error.headers(), DECISION: decision, REQUEST: decision})

@@ -7,7 +7,7 @@ are on their way at a time, so that the classifier is never out of work.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,14 +16,14 @@ from ray.exceptions import RayActorError, TaskCancelledError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle
 
-from detox.rewriter.pieces import sentences
 from detox.rewriter.remote_request import RemoteError
 from detox.rewriter.rerank import Rewrite
 from serve.batching import Batcher
 from serve.errors import ApiError
 from serve.judge import Model, Scored
-from serve.limits import weight
-from serve.rewriting import RewriterModel
+from serve.language import language_of
+from serve.limits import CALL_SECONDS, weight
+from serve.rewriting import RewriterModel, Rewritten
 
 TEXTS_A_CALL = 256
 """A long text counts for several (`serve.limits.weight`): who asks about a word does not wait for another's novel."""
@@ -31,39 +31,40 @@ CALLS_UNDER_WAY = 4
 TRIES = 3
 """A replica that dies takes its calls with it; to score or rewrite again changes nothing."""
 LOST = (RayActorError, TaskCancelledError, DeploymentUnavailableError, AioRpcError)
-MOST_SECONDS = 50.0
-"""Of a call with its repetitions: Serve gives up a request after 60, without the vendor's words."""
+PAUSE_SECONDS = 0.2
+"""Between two tries."""
 
 
-async def asked(method: Any, *arguments: Any) -> Any:
+async def call(method: Any, *arguments: Any) -> Any:
     """A call's result, asked for again where its replica died.
 
     Args:
         method: of a deployment handle.
 
     Raises:
-        ApiError: `overloaded`: the deployment's queue is full, it answers too late or not at all, its replicas keep
+        ApiError: `unavailable`: the deployment's queue is full, it answers too late or not at all, its replicas keep
             dying, or the remote model behind it fails.
     """
     try:
-        async with asyncio.timeout(MOST_SECONDS):
+        async with asyncio.timeout(CALL_SECONDS):
             for _ in range(TRIES):
                 try:
                     return await method.remote(*arguments)
                 except BackPressureError:
-                    raise ApiError("overloaded", "The model's queue is full: ask again later.", retry_after=1) from None
+                    message = "The model's queue is full: ask again later."
+                    raise ApiError("unavailable", message, retry_after=1) from None
                 except RemoteError:
                     message = "The remote model does not answer: ask again later."
-                    raise ApiError("overloaded", message, retry_after=10) from None
+                    raise ApiError("unavailable", message, retry_after=10) from None
                 except LOST:
-                    await asyncio.sleep(0.2)
+                    await asyncio.sleep(PAUSE_SECONDS)
                 except asyncio.CancelledError:
                     if (task := asyncio.current_task()) and task.cancelling():  # this call, not the replica's
                         raise
-                    await asyncio.sleep(0.2)
+                    await asyncio.sleep(PAUSE_SECONDS)
     except TimeoutError:
-        raise ApiError("overloaded", "The model does not answer in time: ask again later.", retry_after=5) from None
-    raise ApiError("overloaded", "The model is starting again: ask again later.", retry_after=5)
+        raise ApiError("unavailable", "The model does not answer in time: ask again later.", retry_after=5) from None
+    raise ApiError("unavailable", "The model is starting again: ask again later.", retry_after=5)
 
 
 class HandleJudge:
@@ -88,37 +89,19 @@ class HandleJudge:
         return await self._calls(list(texts))
 
     async def language(self, text: str, wanted: Sequence[str]) -> tuple[str, bool]:
-        from detox.data.language import reads_as_english
-
-        if reads_as_english(text):
-            return "en", not wanted or "en" in wanted
-        return await asyncio.to_thread(_by_lingua, text, tuple(wanted))
+        return await language_of(text, wanted)
 
     async def explain(self, text: str, label: str, method: str) -> tuple[Model, Mapping[str, Any]]:
         """The model, and what `ClassifierService.explain` found."""
-        model, found = await asked(self._explain, text, label, method)
+        model, found = await call(self._explain, text, label, method)
         self._model = Model(*model)
         return self._model, found
 
     async def _together(self, requests: list[list[str]]) -> list[Scored]:
-        model, scores_NL = await asked(self._score, [text for texts in requests for text in texts])
+        model, scores_NL = await call(self._score, [text for texts in requests for text in texts])
         self._model = Model(*model)
         parts = np.split(scores_NL, np.cumsum([len(texts) for texts in requests])[:-1])
         return [Scored(self._model, part) for part in parts]
-
-
-def load_languages() -> None:
-    """Load lingua's models now: the first detection in a script does, for seconds in which Python does nothing else,
-    and so would stop every request that the replica has."""
-    for text in ("ouais", "да ну тебя", "Хай живе вільна", "هذا كتاب جيد"):  # scripts of several languages
-        _by_lingua(text, ())
-
-
-def _by_lingua(text: str, wanted: tuple[str, ...]) -> tuple[str, bool]:
-    from detox.data.language import detect, foreign
-
-    detected = detect([text])[0] or ""
-    return detected, bool(detected) and (not wanted or foreign([text], wanted)[0] is None)
 
 
 class HandleRewriting:
@@ -131,14 +114,10 @@ class HandleRewriting:
     def model(self) -> RewriterModel:
         return self._model
 
-    async def rewrite(self, texts: Sequence[str], langs: Sequence[str], adapter: str) -> list[Rewrite]:
+    async def rewrite(self, texts: Sequence[str], langs: Sequence[str], adapter: str) -> Rewritten:
+        # the id leads to a replica that has the adapter; the replica itself goes by the argument
         handle = self._handle.options(multiplexed_model_id=adapter) if adapter else self._handle
         # the replica says what all of it is, whichever rewriter was asked
-        model, rewrites = await asked(handle.rewrite, list(texts), list(langs), adapter)
+        model, rewrites = await call(handle.rewrite, list(texts), list(langs), adapter)
         self._model = RewriterModel(*model)
-        return [Rewrite(*row) for row in rewrites]
-
-    async def by_sentence(self, text: str, lang: str, adapter: str) -> AsyncIterator[Rewrite]:
-        for sentence in sentences(text):
-            [rewrite] = await self.rewrite([sentence], [lang], adapter)
-            yield rewrite
+        return Rewritten(self._model, [Rewrite(*row) for row in rewrites])

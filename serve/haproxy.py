@@ -13,6 +13,7 @@ HAProxy answers 503 with Retry-After, not 500.
 from __future__ import annotations
 
 import shlex
+import tempfile
 from pathlib import Path
 
 STATUSES = (500, 502, 503, 504)
@@ -23,17 +24,35 @@ UNAVAILABLE = Path(__file__).parent / "unavailable.http"
 """The answer where no replica is left."""
 
 
-def environment(unavailable: str = str(UNAVAILABLE)) -> dict[str, str]:
+SLOWEST_S = 30
+"""For a client to send all of its request."""
+
+
+def private_folder() -> str:
+    """A new folder that nobody else can look into."""
+    return tempfile.mkdtemp(prefix="detox-")  # short: a socket's path has 107 characters at most
+
+
+def environment(folder: str, unavailable: str = str(UNAVAILABLE)) -> dict[str, str]:
     """The variables, to be set before Ray starts.
 
     Args:
+        folder: for HAProxy's configuration and sockets. Who can open its admin socket can lead all requests elsewhere,
+            and Ray leaves that open to everybody on the machine, in a folder of `/tmp` that anybody may have made.
         unavailable: where `unavailable.http` is on the node.
     """
     path = unavailable.replace(" ", "\\ ")
-    defaults = ["option http-buffer-request", LOG_FORMAT, *(f"errorfile {status} {path}" for status in STATUSES)]
+    defaults = ["option http-buffer-request", f"timeout http-request {SLOWEST_S}s", LOG_FORMAT]
+    defaults += [f"errorfile {status} {path}" for status in STATUSES]
     return {
         "RAY_SERVE_ENABLE_HA_PROXY": "1",  # in place of Ray's proxy in Python
+        # replicas run requests on their main event loop, hand out no tracing spans and write no access log
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+        "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": f"{folder}/haproxy.cfg",
+        "RAY_SERVE_HAPROXY_SOCKET_PATH": f"{folder}/admin.sock",
+        "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": f"{folder}/metrics.sock",
+        "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": folder,
+        "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": f"{folder}/server-state",
         "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response 500",
         # the next try is at another replica, but of three two may be gone
         "RAY_SERVE_HAPROXY_RETRIES": "8",
@@ -48,7 +67,7 @@ def environment(unavailable: str = str(UNAVAILABLE)) -> dict[str, str]:
 
 
 def main() -> None:
-    for name, value in environment().items():
+    for name, value in environment(private_folder()).items():
         print(f"export {name}={shlex.quote(value)}")
 
 

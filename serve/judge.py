@@ -5,12 +5,12 @@ Shapes: N texts, L labels.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from serve.errors import ApiError
+from serve.errors import replaced
 
 
 class Model(NamedTuple):
@@ -25,9 +25,9 @@ class Model(NamedTuple):
     """From which a probability is a flag, by label."""
     languages: tuple[str, ...]
     """ISO 639-1 codes of what it was trained on; empty: any."""
-    dtype: str = "float32"
+    dtype: str
     """In which it computes; of an engine that chooses for itself its name."""
-    batch_tokens: int = 4096
+    batch_tokens: int
     """Tokens of a batch, before padding."""
 
 
@@ -45,7 +45,7 @@ class Scored(NamedTuple):
             ApiError: the model that answered lacks it, unlike the one that was asked about.
         """
         if label not in self.model.labels:
-            raise ApiError("overloaded", "The model is being replaced: ask again.", retry_after=1)
+            raise replaced()
         return self.values_NL[:, self.model.labels.index(label)]
 
 
@@ -61,11 +61,23 @@ class Judge(Protocol):
         """Scores in the order of `texts`, all by one model.
 
         Raises:
-            ApiError: `overloaded`.
+            ApiError: `unavailable`.
         """
         ...
 
     async def language(self, text: str, wanted: Sequence[str]) -> tuple[str, bool]:
         """ISO 639-1 code of the text's likeliest language (empty where there is nothing to tell it by), and whether the
         text may be in one of the `wanted`, which short texts leave open; of none wanted, any will do."""
+        ...
+
+    async def explain(self, text: str, label: str, method: str) -> tuple[Model, Mapping[str, Any]]:
+        """The model that explained, and which words made the score (`detox.classifier.explanation`): `label`, `method`,
+        `probability`, `unit`, `spans`.
+
+        Args:
+            label: empty: that with the highest score.
+
+        Raises:
+            ApiError: `unavailable`.
+        """
         ...

@@ -6,32 +6,30 @@
 A key is rotated by a second entry beside the first, and the first taken out later; nothing is restarted. Without a file
 everybody may do everything: then listen on this machine only.
 
-Keys have 256 random bits, so a plain SHA-256 is as good as a slow hash: there is nothing to guess.
+Keys have 256 random bits, so a plain SHA-256 is as good as a slow hash, and how long it takes to find one tells nobody
+anything: there is nothing to guess.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
-import hmac
 import json
 import logging
 import secrets
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from pydantic import Field, ValidationError, model_validator
 
 from detox.runs.config import Config
 from serve.errors import ApiError
+from serve.settings import Bands
 
-if TYPE_CHECKING:
-    from starlette.requests import Request
-
-log = logging.getLogger(__name__)
-KEY_HEADERS = ("authorization", "x-api-key", "x-goog-api-key")
+log = logging.getLogger("ray.serve")
+KEY_HEADERS = ("authorization", "x-goog-api-key", "x-api-key")
 """Headers that may hold a key; the query's `key` may too."""
 BEARER = "bearer "
 Scope = Literal["classify", "detoxify", "explain", "feedback"]
@@ -39,20 +37,6 @@ SCOPES: tuple[Scope, ...] = ("classify", "detoxify", "explain", "feedback")
 PREFIX = "detox-"
 LOOK_EVERY = 2.0
 """Seconds between two looks at the file."""
-
-
-class Bands(Config):
-    """From which score on a text goes to people, and from which it is blocked; the highest score of its labels
-    counts, each over its threshold (0.5 stands for the threshold itself)."""
-
-    review: float = Field(default=0.5, ge=0, le=1)
-    block: float = Field(default=0.8, ge=0, le=1)
-
-    @model_validator(mode="after")
-    def _rise(self) -> Bands:
-        if self.block < self.review:
-            raise ValueError(f"bands must rise, and block ({self.block}) is below review ({self.review})")
-        return self
 
 
 class Key(Config):
@@ -63,7 +47,7 @@ class Key(Config):
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
     scopes: tuple[Scope, ...] = SCOPES
     per_minute: int = Field(default=600, ge=1)
-    """Requests a minute, over all replicas of the gateway."""
+    """Requests a minute over all replicas of the gateway, however many texts each holds."""
     bands: Bands | None = None
     """In place of the service's own."""
 
@@ -72,7 +56,7 @@ class KeyFile(Config):
     keys: tuple[Key, ...]
 
     @model_validator(mode="after")
-    def _ids_differ(self) -> KeyFile:
+    def _hashes_differ(self) -> KeyFile:
         hashes = [key.sha256 for key in self.keys]
         if len(set(hashes)) < len(hashes):
             raise ValueError("two entries have the same key: give each its own")
@@ -109,27 +93,35 @@ class Keys:
         Raises:
             ApiError: none is given, nobody has it, or it lacks the scope.
         """
-        if self._path is None:
-            return ANYBODY
-        self._look()
-        if not secret:
-            raise ApiError("no_key", "An API key is needed, and none was given.")
-        found = self._keys.get(digest(secret))
-        if found is None or not hmac.compare_digest(found.sha256, digest(secret)):
-            raise ApiError("bad_key", "API key not valid. Please pass a valid API key.")
+        found = self.owner(secret)
         if scope not in found.scopes:
             raise ApiError("forbidden", f"The API key {found.id!r} may not {scope}: its scopes leave it out.")
         return found
 
-    def _look(self) -> None:
-        assert self._path is not None
+    def owner(self, secret: str) -> Key:
+        """Whose key it is, whatever it may do.
+
+        Raises:
+            ApiError: none is given, or nobody has it.
+        """
+        if self._path is None:
+            return ANYBODY
+        self._look(self._path)
+        if not secret:
+            raise ApiError("no_key", "An API key is needed, and none was given.")
+        found = self._keys.get(digest(secret))
+        if found is None:
+            raise ApiError("bad_key", "API key not valid. Please pass a valid API key.")
+        return found
+
+    def _look(self, path: Path) -> None:
         now = time.monotonic()
         if now - self._looked < LOOK_EVERY:
             return
         self._looked = now
         try:
-            if self._path.stat().st_mtime != self._changed:
-                self._keys, self._changed = _read(self._path)
+            if path.stat().st_mtime != self._changed:
+                self._keys, self._changed = _read(path)
             self.fault = ""
         except (OSError, ValueError) as error:
             self.fault = "the file of keys does not hold; the keys are as they were"
@@ -158,13 +150,19 @@ def new_key() -> str:
     return PREFIX + secrets.token_urlsafe(32)
 
 
-def secret_of(request: Request) -> str:
-    """The API key, wherever one of the vendors' clients puts it; empty: none."""
-    authorization = request.headers.get("authorization", "")
-    if authorization[: len(BEARER)].casefold() == BEARER:
-        return authorization[len(BEARER) :].strip()
-    headers = request.headers
-    return headers.get("x-goog-api-key") or headers.get("x-api-key") or request.query_params.get("key", "")
+def secret_of(headers: Mapping[str, str], in_query: str) -> str:
+    """The API key, wherever one of the vendors' clients puts it; empty: none.
+
+    Args:
+        in_query: the query's `key`.
+    """
+    for name in KEY_HEADERS:
+        value = headers.get(name, "")
+        if name == "authorization":
+            value = value[len(BEARER) :].strip() if value[: len(BEARER)].casefold() == BEARER else ""
+        if value:
+            return value
+    return in_query
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

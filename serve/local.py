@@ -9,18 +9,19 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import shutil
 import signal
 import socket
-import sys
-import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from pydantic import Field
 
 from detox.runs.config import override
-from serve.haproxy import environment
-from serve.settings import LOCAL, Args, ClassifierSettings, GatewaySettings
+from serve.haproxy import environment, private_folder
+from serve.limits import REQUEST_SECONDS
+from serve.settings import Args, ClassifierSettings, GatewaySettings, check_exposure
 
 OWN_PORTS = {
     "RAY_SERVE_HAPROXY_STATS_PORT": 8404,
@@ -48,59 +49,73 @@ def main(arguments: Sequence[str] | None = None) -> None:
         check(settings)
     except ValueError as error:
         raise SystemExit(str(error)) from None
-    start(settings)
-    shown = f"http://{settings.host}:{settings.port}"
-    print(f"page:    {shown}/\nAPI:     {shown}/openapi.json\nmetrics: {metrics_url()}")
-    print(f"model:   {settings.classifier.model}\nCtrl-C ends it.")
-    sys.stdout.flush()
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
-    stop.wait()
-    end()
+    with running(settings):
+        shown = f"http://{settings.host}:{settings.port}"
+        print(f"page:    {shown}/\nAPI:     {shown}/openapi.json\nmetrics: {metrics_url()}")
+        print(f"model:   {settings.classifier.model}\nCtrl-C ends it.", flush=True)
+        signal.pause()
+
+
+def _stop(number: int, frame: object) -> None:
+    raise SystemExit(0)
 
 
 def check(settings: LocalArgs) -> None:
     """What would fail in a replica minutes later, said now.
 
     Raises:
-        ValueError: an artifact that may not be served, or an open door.
+        ValueError: an artifact that may not be served, keys or a mapping that do not hold, a folder that cannot be
+            written, or an open door.
     """
     from serve.artifacts import servable
+    from serve.feedback import FeedbackStore
+    from serve.keys import Keys
     from serve.translation import Translation
 
-    served = servable(settings.classifier.model)
-    if settings.gateway.perspective_mapping:
-        Translation.load(settings.gateway.perspective_mapping).check(settings.gateway.perspective_mapping, served[1])
+    check_exposure(settings.host, settings.gateway)
+    Keys(settings.gateway.keys)
+    _, version = servable(settings.classifier.model)
+    if mapping := settings.gateway.perspective_mapping:
+        Translation.load(mapping).check(mapping, version)
     for name in (settings.rewriter.model, *settings.rewriter.adapters.values()):
         if name:
             servable(name)
-    if settings.host not in LOCAL and not settings.gateway.keys:
-        raise ValueError(
-            f"host {settings.host} lets others in, and without gateway.keys everybody may do everything: make keys "
-            "with `python -m serve.keys new`, or listen on 127.0.0.1"
-        )
+    if settings.gateway.feedback:
+        FeedbackStore(settings.gateway.feedback)
 
 
-def start(settings: LocalArgs) -> None:
-    """Start Ray and the application; returns when it answers."""
+@contextmanager
+def running(settings: LocalArgs) -> Iterator[None]:
+    """Ray and the application, which answers inside the block; SIGINT and SIGTERM end it, in good order."""
     # Ray's own ports are open to all interfaces: whoever asks there needs a secret that only this service knows
     os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-    for key, value in (environment() | {key: str(free_port(port)) for key, port in OWN_PORTS.items()}).items():
+    folder = private_folder()
+    for key, value in (environment(folder) | {key: str(free_port(port)) for key, port in OWN_PORTS.items()}).items():
         os.environ.setdefault(key, value)
     import ray
     from ray import serve as ray_serve
 
     from serve.app import build
 
-    ray.init(address="local", logging_level=logging.ERROR, include_dashboard=False)
-    ray_serve.start(
-        proxy_location="HeadOnly",
-        http_options={"host": settings.host, "port": settings.port, "request_timeout_s": 60},
-        logging_config={"enable_access_log": False},
-    )
-    tree = absolute(settings).model_dump(mode="json", exclude={"host", "port"})
-    ray_serve.run(build(tree), name="toxicity", route_prefix="/")
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
+    try:
+        ray.init(address="local", logging_level=logging.ERROR, include_dashboard=False)
+        ray_serve.start(
+            proxy_location="HeadOnly",
+            http_options={"host": settings.host, "port": settings.port, "request_timeout_s": REQUEST_SECONDS},
+            logging_config={"enable_access_log": False},
+        )
+        tree = absolute(settings).model_dump(mode="json", exclude={"host", "port"})
+        ray_serve.run(build(tree), name="toxicity", route_prefix="/")
+        yield
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+        if ray.is_initialized():
+            ray_serve.shutdown()  # HAProxy would outlive Ray
+            ray.shutdown()
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def metrics_url() -> str:
@@ -121,14 +136,6 @@ def free_port(wanted: int) -> int:
                 continue
             return int(probe.getsockname()[1])
     raise OSError("no port is free")
-
-
-def end() -> None:
-    import ray
-    from ray import serve as ray_serve
-
-    ray_serve.shutdown()
-    ray.shutdown()
 
 
 def absolute(settings: LocalArgs) -> LocalArgs:

@@ -10,60 +10,42 @@ Shapes: N texts, L labels.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 from uuid import uuid4
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from serve.attributes import Kind, kinds_of
-from serve.errors import STATUS, ApiError, first_fault
-from serve.errors import Kind as Fault
+from serve.attributes import LabelKind, kinds_of
+from serve.errors import ApiError, validated
 from serve.judge import Judge, Model
-from serve.limits import check_text
+from serve.limits import MOST_INPUTS, ListOf
+from serve.openai_messages import ImagePart, Part, TextPart, text_of_parts
 
-CATEGORIES: dict[str, tuple[Kind, ...]] = {
-    "harassment": ("toxicity", "insult"),
-    "harassment/threatening": ("threat",),
-    "hate": ("identity_attack",),
-    "hate/threatening": (),
+CATEGORIES: dict[str, tuple[tuple[LabelKind, ...], ...]] = {
+    "harassment": (("toxicity", "insult"),),
+    "harassment/threatening": (("threat",),),
+    "hate": (("identity_attack",),),
+    "hate/threatening": (("identity_attack",), ("threat",)),
     "illicit": (),
     "illicit/violent": (),
     "self-harm": (),
     "self-harm/instructions": (),
     "self-harm/intent": (),
-    "sexual": ("sexually_explicit",),
+    "sexual": (("sexually_explicit",),),
     "sexual/minors": (),
-    "violence": ("threat",),
+    "violence": (("threat",),),
     "violence/graphic": (),
 }
-"""OpenAI's categories with the kinds of label that back them; of several the highest score counts."""
-BOTH: dict[str, tuple[Kind, Kind]] = {"hate/threatening": ("identity_attack", "threat")}
-"""Categories that are two things at once: the lower score counts."""
-
-MOST_INPUTS = 256
-"""Texts a request."""
-
-
-class TextPart(BaseModel):
-    model_config = ConfigDict(extra="ignore", strict=True)
-    type: Literal["text"]
-    text: str
-
-
-class ImagePart(BaseModel):
-    model_config = ConfigDict(extra="ignore", strict=True)
-    type: Literal["image_url"]
-
-
-Part = Annotated[TextPart | ImagePart, Field(discriminator="type")]
+"""OpenAI's categories with the kinds of label behind them: of each set the highest score counts, and of several sets,
+which are things that a text must be at once, the lowest."""
 
 
 class ModerationRequest(BaseModel):
-    """What the client sends; `model` is taken and not heeded, since one model is served."""
+    """What the client sends; `model` is accepted and ignored, since one model is served."""
 
     model_config = ConfigDict(extra="ignore", strict=True)
-    input: str | list[str] | list[Part]
+    input: str | ListOf[str] | ListOf[Part]
     model: str | None = None
 
 
@@ -83,21 +65,13 @@ class ModerationResponse(BaseModel):
     results: list[Moderation]
 
 
-_REQUEST = TypeAdapter(ModerationRequest)
-
-
 async def moderate(body: bytes, judge: Judge) -> dict[str, Any]:
     """The answer: a result a text; several typed parts are one text, a line each.
 
     Raises:
         ApiError: a body of the wrong shape, no text, too many of them, or an image.
     """
-    try:
-        request = _REQUEST.validate_json(body)
-    except ValidationError as error:
-        place, fault = first_fault(error)
-        param = place.partition(".")[0] or "input"
-        raise ApiError("invalid", f"Invalid value for '{param}': {fault['msg']}.", param=param) from None
+    request = validated(ModerationRequest, body, _refusal)
     scored = await judge.scores(_texts(request.input))
     return {
         "id": f"modr-{uuid4().hex}",
@@ -106,25 +80,20 @@ async def moderate(body: bytes, judge: Judge) -> dict[str, Any]:
     }
 
 
+def _refusal(place: str, fault: Mapping[str, Any]) -> ApiError:
+    param = place.partition(".")[0] or "input"
+    return ApiError("invalid", f"Invalid value for '{param}': {fault['msg']}.", param=param)
+
+
 def _texts(given: str | Sequence[str] | Sequence[TextPart | ImagePart]) -> list[str]:
-    texts = _plain(given)
-    for text in texts:
-        check_text(text, "input")
-    return texts
-
-
-def _plain(given: str | Sequence[str] | Sequence[TextPart | ImagePart]) -> list[str]:
-    if isinstance(given, str):
-        return [given]
-    if not given:
+    if not given and not isinstance(given, str):
         raise ApiError("invalid", "'input' must not be empty: give a text, or a list of texts.", param="input")
-    if len(given) > MOST_INPUTS:
-        raise ApiError("invalid", f"'input' may have {MOST_INPUTS} texts, has {len(given)}.", param="input")
-    if isinstance(given[0], str):
-        return [str(text) for text in given]
-    if any(isinstance(part, ImagePart) for part in given):
-        raise ApiError("invalid", "Images are not judged here: 'input' must be text.", param="input")
-    return ["\n".join(part.text for part in given if isinstance(part, TextPart))]
+    if not isinstance(given, str) and len(given) > MOST_INPUTS:
+        message = f"'input' must have at most {MOST_INPUTS} texts, has {len(given)}."
+        raise ApiError("invalid", message, param="input")
+    if isinstance(given, str) or not isinstance(given[0], str):
+        return [text_of_parts(given, "input")]  # type: ignore[arg-type]  # parts are all of one kind
+    return [text_of_parts(str(text), "input") for text in given]
 
 
 def result(scores_L: np.ndarray, model: Model) -> dict[str, Any]:
@@ -151,13 +120,9 @@ def backing(labels: Sequence[str]) -> dict[str, list[list[str]]]:
     """The labels behind each category: the lowest over the sets of the highest within each; empty: not judged."""
     known = kinds_of(labels)
     found: dict[str, list[list[str]]] = {}
-    for category, kinds in CATEGORIES.items():
-        if category in BOTH:
-            pair = BOTH[category]
-            found[category] = [[known[kind]] for kind in pair] if all(kind in known for kind in pair) else []
-        else:
-            backed = [known[kind] for kind in kinds if kind in known]
-            found[category] = [backed] if backed else []
+    for category, sets in CATEGORIES.items():
+        backed = [[known[kind] for kind in kinds if kind in known] for kinds in sets]
+        found[category] = backed if all(backed) else []
     return found
 
 
@@ -168,22 +133,3 @@ def unjudged(labels: Sequence[str]) -> list[str]:
 
 def _over(label_sets: Sequence[Sequence[str]], own: Mapping[str, float]) -> float:
     return min((max(own[label] for label in labels) for labels in label_sets), default=0.0)
-
-
-TYPES: dict[Fault, str] = {
-    "rate_limited": "requests",
-    "overloaded": "server_error",
-    "internal": "server_error",
-}
-CODES: dict[Fault, str] = {"bad_key": "invalid_api_key", "rate_limited": "rate_limit_exceeded"}
-
-
-def status_and_body(error: ApiError) -> tuple[int, dict[str, Any]]:
-    """HTTP status and body of an error, as OpenAI answers."""
-    body = {
-        "message": error.message,
-        "type": TYPES.get(error.kind, "invalid_request_error"),
-        "param": error.param or None,
-        "code": error.detail.get("code", CODES.get(error.kind)),
-    }
-    return STATUS[error.kind], {"error": body}

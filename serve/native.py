@@ -8,57 +8,51 @@ Shapes: N texts, L labels.
 
 from __future__ import annotations
 
-import json
-from collections.abc import AsyncIterator, Sequence
-from typing import Annotated, Any, Literal, TypeVar
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from typing import Annotated, Any, Literal
 from uuid import uuid4
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from detox.data.language_code import code_of
 from detox.rewriter.rerank import How, Rewrite
-from serve.errors import STATUS, ApiError, first_fault
+from serve.errors import STATUS, ApiError, RequestT, replaced, validated
+from serve.events import DONE, event
 from serve.judge import Judge, Model
-from serve.keys import Bands
-from serve.limits import MOST_CHARACTERS
-from serve.rewriting import Rewriting
-
-MOST_INPUTS = 256
-"""Texts a request."""
-MOST_EXPLAINED, MOST_EXPLAINED_INPUTS = 5_000, 8
-"""Characters of a text to be explained, which costs as much as scoring a hundred, and such texts a request."""
+from serve.limits import MOST_CHARACTERS, MOST_EXPLAINED, MOST_EXPLAINED_INPUTS, MOST_INPUTS, ListOf
+from serve.rewriting import Rewriting, by_sentence
+from serve.settings import Bands
 
 Text = Annotated[str, Field(max_length=MOST_CHARACTERS)]
-Texts = Text | Annotated[list[Text], Field(min_length=1, max_length=MOST_INPUTS)]
+Texts = Text | Annotated[ListOf[Text], Field(min_length=1, max_length=MOST_INPUTS)]
+ExplainedText = Annotated[str, Field(max_length=MOST_EXPLAINED)]
+ExplainedTexts = ExplainedText | Annotated[ListOf[ExplainedText], Field(min_length=1, max_length=MOST_EXPLAINED_INPUTS)]
 Action = Literal["allow", "review", "block"]
+UP_TO = "A text, or up to {} of them."
 
 
-class Request(BaseModel):
+class StrictRequest(BaseModel):
     """Unknown fields are refused: a misspelt one would be silently without effect."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
-class ClassifyRequest(Request):
-    input: Texts = Field(description="A text, or up to 256 of them.", examples=["you are an idiot"])
+class ClassifyRequest(StrictRequest):
+    input: Texts = Field(description=UP_TO.format(MOST_INPUTS), examples=["you are an idiot"])
 
 
-class DetoxifyRequest(Request):
-    input: Texts = Field(description="A text, or up to 256 of them.", examples=["you are an idiot, read page 12"])
-    lang: str | list[str] | None = Field(
+class DetoxifyRequest(StrictRequest):
+    input: Texts = Field(description=UP_TO.format(MOST_INPUTS), examples=["you are an idiot, read page 12"])
+    lang: str | Annotated[ListOf[str], Field(max_length=MOST_INPUTS)] | None = Field(
         None, description="ISO 639-1 code of all texts, or of each; absent: detected.", examples=["en"]
     )
     adapter: str = Field("", description="A further rewriter by its name; empty: the model itself.")
     stream: bool = Field(False, description="One text: server-sent events, a sentence each, once it is reranked.")
 
 
-ExplainedText = Annotated[str, Field(max_length=MOST_EXPLAINED)]
-ExplainedTexts = ExplainedText | Annotated[list[ExplainedText], Field(min_length=1, max_length=MOST_EXPLAINED_INPUTS)]
-
-
-class ExplainRequest(Request):
-    input: ExplainedTexts = Field(description="A text, or up to 8 of them.", examples=["you are an idiot"])
+class ExplainRequest(StrictRequest):
+    input: ExplainedTexts = Field(description=UP_TO.format(MOST_EXPLAINED_INPUTS), examples=["you are an idiot"])
     label: str = Field("", description="Empty: the label with the highest score.")
     method: Literal["integrated_gradients", "shap", "attention"] = "integrated_gradients"
 
@@ -119,31 +113,24 @@ class ExplainResponse(BaseModel):
     results: list[Explained]
 
 
-RequestT = TypeVar("RequestT", bound=Request)
-_ADAPTERS: dict[type[Request], TypeAdapter[Any]] = {
-    kind: TypeAdapter(kind) for kind in (ClassifyRequest, DetoxifyRequest, ExplainRequest)
-}
-
-
 def parsed(kind: type[RequestT], body: bytes) -> RequestT:
     """Raises:
     ApiError: not JSON, an unknown field, a value of the wrong type or size.
     """
-    try:
-        found: RequestT = _ADAPTERS[kind].validate_json(body)
-    except ValidationError as error:
-        place, fault = first_fault(error)
-        too_long = fault["type"] in {"string_too_long", "too_long"}
-        message = f"{place}: {fault['msg']}" if place else str(fault["msg"])
-        raise ApiError("too_large" if too_long else "invalid", message, param=place) from None
-    return found
+    return validated(kind, body, _refusal)
+
+
+def _refusal(place: str, fault: Mapping[str, Any]) -> ApiError:
+    too_long = fault["type"] in {"string_too_long", "too_long"}
+    message = f"{place}: {fault['msg']}" if place else str(fault["msg"])
+    return ApiError("too_large" if too_long else "invalid", message, param=place)
 
 
 def listed(given: str | Sequence[str]) -> list[str]:
     return [given] if isinstance(given, str) else list(given)
 
 
-def decision() -> str:
+def decision_id() -> str:
     return f"dec-{uuid4().hex}"
 
 
@@ -151,8 +138,11 @@ async def classify(request: ClassifyRequest, judge: Judge, bands: Bands) -> dict
     """`/v1/classify`: the answer, as `ClassifyResponse` describes it."""
     scored = await judge.scores(listed(request.input))
     results = [classified(scores_L, scored.model, bands) for scores_L in scored.values_NL]
-    served = {"name": scored.model.name, "version": scored.model.version}
-    return {"decision": decision(), "model": served, "results": results}
+    return {"decision": decision_id(), "model": served(scored.model), "results": results}
+
+
+def served(model: Model) -> dict[str, str]:
+    return {"name": model.name, "version": model.version}
 
 
 def classified(scores_L: np.ndarray, model: Model, bands: Bands) -> dict[str, Any]:
@@ -178,43 +168,68 @@ def action(worst: float, bands: Bands) -> Action:
     return "block" if worst >= bands.block else "review" if worst >= bands.review else "allow"
 
 
+async def explain(request: ExplainRequest, judge: Judge) -> dict[str, Any]:
+    """`/v1/explain`: the answer, as `ExplainResponse` describes it.
+
+    Raises:
+        ApiError: no such label, or the texts were explained by two versions.
+    """
+    if request.label and request.label not in judge.model.labels:
+        known = ", ".join(judge.model.labels)
+        raise ApiError("invalid", f"label: there is no {request.label!r}; choose one of {known}", param="label")
+    found = [await judge.explain(text, request.label, request.method) for text in listed(request.input)]
+    model = found[0][0]
+    if any(other.version != model.version for other, _ in found):
+        raise replaced()
+    results = [{field: explanation[field] for field in Explained.model_fields} for _, explanation in found]
+    return {"decision": decision_id(), "model": served(model), "results": results}
+
+
+def check_adapter(request: DetoxifyRequest, rewriting: Rewriting) -> None:
+    """Raises:
+    ApiError: an adapter that there is not.
+    """
+    if request.adapter and request.adapter not in rewriting.model.adapters:
+        known = ", ".join(rewriting.model.adapters) or "none"
+        message = f"adapter: there is no {request.adapter!r}; there are: {known}"
+        raise ApiError("not_found", message, param="adapter")
+
+
 async def detoxify(request: DetoxifyRequest, rewriting: Rewriting) -> dict[str, Any]:
     """`/v1/detoxify`: the answer, as `DetoxifyResponse` describes it.
 
     Raises:
-        ApiError: not as many languages as texts.
+        ApiError: no such adapter, or not as many languages as texts.
     """
+    check_adapter(request, rewriting)
     texts = listed(request.input)
-    rewrites = await rewriting.rewrite(texts, languages(request.lang, len(texts)), request.adapter)
+    model, rewrites = await rewriting.rewrite(texts, languages(request.lang, len(texts)), request.adapter)
     return {
-        "decision": decision(),
-        "model": rewriting.model.served(request.adapter),
+        "decision": decision_id(),
+        "model": model.served(request.adapter),
         "results": [detoxified(text, rewrite) for text, rewrite in zip(texts, rewrites, strict=True)],
     }
 
 
-async def detoxify_by_sentence(request: DetoxifyRequest, rewriting: Rewriting, named: str) -> AsyncIterator[bytes]:
-    """Server-sent events: `{"decision", "model"}` first, then a sentence each, at last `[DONE]`.
-
-    Args:
-        named: the decision's id.
+async def detoxify_by_sentence(request: DetoxifyRequest, rewriting: Rewriting, decision: str) -> AsyncGenerator[bytes]:
+    """Server-sent events: `{"decision", "model"}` with the first sentence's model, then a sentence each, at last
+    `[DONE]`.
 
     Raises:
-        ApiError: several texts.
+        ApiError: no such adapter, or several texts.
     """
+    check_adapter(request, rewriting)
     texts = listed(request.input)
     if len(texts) != 1:
-        raise ApiError("invalid", f"stream: one text can be streamed, were {len(texts)}", param="stream")
+        raise ApiError("invalid", f"stream: only one text can be streamed, got {len(texts)}", param="stream")
     [lang] = languages(request.lang, 1)
-    yield event({"decision": named, "model": rewriting.model.served(request.adapter)})
-    async for rewrite in rewriting.by_sentence(texts[0], lang, request.adapter):
+    is_first = True
+    async for model, rewrite in by_sentence(rewriting, texts[0], lang, request.adapter):
+        if is_first:
+            yield event({"decision": decision, "model": model.served(request.adapter)})
+            is_first = False
         yield event(rewrite._asdict())
-    yield b"data: [DONE]\n\n"
-
-
-def event(data: dict[str, Any]) -> bytes:
-    """One server-sent event."""
-    return f"data: {json.dumps(data, ensure_ascii=False)}\n\n".encode()
+    yield DONE
 
 
 def languages(given: str | Sequence[str] | None, count: int) -> list[str]:
@@ -225,7 +240,7 @@ def languages(given: str | Sequence[str] | None, count: int) -> list[str]:
     """
     codes = [given or ""] * count if given is None or isinstance(given, str) else list(given)
     if len(codes) != count:
-        raise ApiError("invalid", f"lang: there must be one for each of {count} texts, were {len(codes)}", param="lang")
+        raise ApiError("invalid", f"lang: {count} texts need one each, or one for all, got {len(codes)}", param="lang")
     try:
         return [code_of(code) for code in codes]
     except ValueError as error:

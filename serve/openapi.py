@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel
@@ -9,6 +10,7 @@ from pydantic.json_schema import models_json_schema
 
 from serve import native
 from serve.chat import ChatRequest, ChatResponse
+from serve.keys import KEY_HEADERS
 from serve.moderations import CATEGORIES, ModerationRequest, ModerationResponse
 from serve.perspective_messages import (
     AnalyzeCommentRequest,
@@ -143,6 +145,7 @@ HEADERS = {
 SCHEMAS = "#/components/schemas/{model}"
 
 
+@cache
 def document() -> dict[str, Any]:
     """OpenAPI 3.1."""
     models = {model for one in PATHS for model in (one.request, one.response)}
@@ -160,12 +163,13 @@ def document() -> dict[str, Any]:
             "schemas": schemas["$defs"],
             "securitySchemes": {
                 "bearer": {"type": "http", "scheme": "bearer"},
-                "header": {"type": "apiKey", "in": "header", "name": "x-api-key"},
+                **{name: {"type": "apiKey", "in": "header", "name": name} for name in KEY_HEADERS[1:]},
                 "query": {"type": "apiKey", "in": "query", "name": "key"},
             },
         },
-        "security": [{}, {"bearer": []}, {"header": []}, {"query": []}],
+        "security": [{}, {"bearer": []}, *({name: []} for name in KEY_HEADERS[1:]), {"query": []}],
         "paths": {one.path: {"post": _operation(one)} for one in PATHS}
+        | {"/batch": {"post": _batch()}}
         | {path: {"get": _question(path, summary)} for path, summary in GETS.items()},
     }
 
@@ -185,6 +189,18 @@ def _operation(one: Described) -> dict[str, Any]:
         "operationId": _id(one.path),
         "requestBody": {"required": True, "content": asked},
         "responses": {"200": answered, **refusals},
+    }
+
+
+def _batch() -> dict[str, Any]:
+    parts = {"multipart/mixed": {"schema": {"type": "string", "format": "binary"}}}
+    refused = {"400", "401", "403", "413", "429", "503"}
+    return {
+        "summary": "Perspective: up to 1,000 requests in one, as Google's clients send them.",
+        "operationId": "batch",
+        "requestBody": {"required": True, "content": parts},
+        "responses": {"200": {"description": "The answers, in order.", "content": parts}}
+        | {status: {"description": "Refused, in the words of the API."} for status in sorted(refused)},
     }
 
 

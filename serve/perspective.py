@@ -16,11 +16,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate
 from typing import Any
 
-from pydantic import BaseModel, Field, TypeAdapter, ValidationError
-
 from detox.rewriter.pieces import sentences
 from serve.attributes import perspective_labels
-from serve.errors import STATUS, ApiError, Kind, first_fault
+from serve.errors import ApiError, ErrorKind, validated
+from serve.feedback import Suggestion
 from serve.judge import Judge, Scored
 from serve.perspective_messages import (
     AnalyzeCommentRequest,
@@ -36,19 +35,8 @@ from serve.translation import Translate, as_it_is
 MOST_BYTES = 20 * 1024
 """Of a comment in UTF-8, as Perspective's 20 KB."""
 MOST_SPANS = 200
-
-
-class Suggestion(BaseModel):
-    """A score that a person thinks right, as it is stored: a row that `prepare_data` can read."""
-
-    text: str
-    scores: dict[str, float | None] = Field(description="By our own labels; null: nothing was said.")
-    languages: list[str]
-    community_id: str
-    session_id: str
-
-
-_ANALYZE, _SUGGEST = TypeAdapter(AnalyzeCommentRequest), TypeAdapter(SuggestCommentScoreRequest)
+MOST_NAME = 256
+"""Characters that are kept of what clients call a session, a community or a language."""
 
 
 async def analyze(body: bytes, judge: Judge, translate: Translate = as_it_is) -> dict[str, Any]:
@@ -60,7 +48,7 @@ async def analyze(body: bytes, judge: Judge, translate: Translate = as_it_is) ->
     Raises:
         ApiError: as Perspective refuses such a request.
     """
-    request = _parsed(_ANALYZE, body)
+    request = validated(AnalyzeCommentRequest, body or b"{}", _fault)
     text = _text(request.comment)
     _check_context(request.context)
     asked = _asked(request, judge)
@@ -87,7 +75,7 @@ async def suggest(body: bytes, judge: Judge) -> tuple[dict[str, Any], list[Sugge
     Raises:
         ApiError: as above; a score outside 0..1, a span outside the comment, or no score at all.
     """
-    request = _parsed(_SUGGEST, body)
+    request = validated(SuggestCommentScoreRequest, body or b"{}", _fault)
     text = _text(request.comment)
     _check_context(request.context)
     backed = perspective_labels(judge.model.labels)
@@ -110,9 +98,9 @@ async def suggest(body: bytes, judge: Judge) -> tuple[dict[str, Any], list[Sugge
         Suggestion(
             text=part[-1],
             scores={label: of_part.get(label) for label in judge.model.labels},
-            languages=languages,
-            community_id=request.community_id or "",
-            session_id=request.session_id or "",
+            lang=(languages or [""])[0][:MOST_NAME],
+            community=(request.community_id or "")[:MOST_NAME],
+            session=(request.session_id or "")[:MOST_NAME],
         )
         for part, of_part in scores.items()
     ]
@@ -144,24 +132,16 @@ def _suggested(text: str, attribute: str, given: AttributeScores) -> Iterator[tu
         yield (begin, end, units[2 * begin : 2 * end].decode("utf-16-le", "surrogatepass")), value
 
 
-def _parsed(adapter: TypeAdapter[Any], body: bytes) -> Any:
-    """Raises:
-    ApiError: no JSON, a field that there is not, or a value of the wrong type, in Google's words.
-    """
-    try:
-        return adapter.validate_json(body or b"{}")
-    except ValidationError as error:
-        place, fault = first_fault(error)
-        if fault["type"] == "json_invalid":
-            raise _malformed(f"Invalid JSON payload received. {fault['msg']}", "") from None
-        parent, _, name = place.rpartition(".")
-        if fault["type"] == "extra_forbidden":
-            within = f" at '{_snake(parent)}'" if parent else ""
-            raise _malformed(
-                f'Invalid JSON payload received. Unknown name "{name}"{within}: Cannot find field.', parent
-            ) from None
-        shown = str(fault["input"])[:80]
-        raise _malformed(f"Invalid value at '{_snake(place)}' ({fault['msg']}), {shown}", place) from None
+def _fault(place: str, fault: Mapping[str, Any]) -> ApiError:
+    """No JSON, a field that there is not, or a value of the wrong type, in Google's words."""
+    if fault["type"] in ("json_invalid", "too_many_faults"):
+        return _malformed(f"Invalid JSON payload received. {fault['msg']}", "")
+    parent, _, name = place.rpartition(".")
+    if fault["type"] == "extra_forbidden":
+        within = f" at '{_snake(parent)}'" if parent else ""
+        return _malformed(f'Invalid JSON payload received. Unknown name "{name}"{within}: Cannot find field.', parent)
+    shown = str(fault["input"])[:80]
+    return _malformed(f"Invalid value at '{_snake(place)}' ({fault['msg']}), {shown}", place)
 
 
 def _malformed(message: str, place: str) -> ApiError:
@@ -179,12 +159,11 @@ def _snake(place: str) -> str:
 
 
 def _refused(message: str, error_type: str = "INVALID_REQUEST", *, param: str = "", **facts: Any) -> ApiError:
-    detail = {
-        "@type": "type.googleapis.com/google.commentanalyzer.v1alpha1.Error",
-        "errorType": error_type,
-        **facts,
-    }
-    return ApiError("invalid", message, param=param, details=[detail])
+    return ApiError("invalid", message, param=param, details=[_detail(error_type, **facts)])
+
+
+def _detail(error_type: str, **facts: Any) -> dict[str, Any]:
+    return {"@type": "type.googleapis.com/google.commentanalyzer.v1alpha1.Error", "errorType": error_type, **facts}
 
 
 def _unknown_attribute(attribute: str) -> ApiError:
@@ -320,7 +299,7 @@ def utf16_spans(parts: Sequence[str]) -> list[tuple[int, int]]:
     ]
 
 
-GOOGLE: dict[Kind, tuple[int, str]] = {
+GOOGLE: dict[ErrorKind, tuple[int, str]] = {
     "invalid": (400, "INVALID_ARGUMENT"),
     "no_key": (403, "PERMISSION_DENIED"),
     "bad_key": (400, "INVALID_ARGUMENT"),
@@ -328,21 +307,21 @@ GOOGLE: dict[Kind, tuple[int, str]] = {
     "not_found": (404, "NOT_FOUND"),
     "too_large": (400, "INVALID_ARGUMENT"),
     "rate_limited": (429, "RESOURCE_EXHAUSTED"),
-    "overloaded": (503, "UNAVAILABLE"),
+    "unavailable": (503, "UNAVAILABLE"),
     "internal": (500, "INTERNAL"),
 }
 """HTTP status and google.rpc.Code of each kind."""
 
-REASONS: dict[Kind, str] = {"bad_key": "API_KEY_INVALID", "rate_limited": "RATE_LIMIT_EXCEEDED"}
+REASONS: dict[ErrorKind, str] = {"bad_key": "API_KEY_INVALID", "rate_limited": "RATE_LIMIT_EXCEEDED"}
 """google.rpc.ErrorInfo's reasons, by which Google's clients tell errors apart."""
 
 
 def status_and_body(error: ApiError) -> tuple[int, dict[str, Any]]:
     """HTTP status and body of an error, as Google's APIs answer."""
-    code, status = GOOGLE.get(error.kind, (STATUS[error.kind], "UNKNOWN"))
+    code, status = GOOGLE[error.kind]
     details = list(error.detail.get("details", ()))
     if error.kind == "too_large":
-        details = _refused("Comment text too long.", "COMMENT_TOO_LONG").detail["details"]
+        details = [_detail("COMMENT_TOO_LONG")]
     if error.kind in REASONS:
         info = {
             "@type": "type.googleapis.com/google.rpc.ErrorInfo",

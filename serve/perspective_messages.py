@@ -11,6 +11,8 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 
+from serve.limits import ListOf
+
 TextType = Literal["TEXT_TYPE_UNSPECIFIED", "PLAIN_TEXT", "HTML"]
 ScoreType = Literal["SCORE_TYPE_UNSPECIFIED", "PROBABILITY", "STD_DEV_SCORE", "PERCENTILE", "RAW"]
 
@@ -35,7 +37,7 @@ class ArticleAndParentComment(Message):
 class Context(Message):
     """What the comment answers to. It is taken and not read: our models judge the comment alone."""
 
-    entries: list[TextEntry] | None = None
+    entries: ListOf[TextEntry] | None = None
     article_and_parent_comment: ArticleAndParentComment | None = None
 
 
@@ -49,7 +51,7 @@ class AnalyzeCommentRequest(Message):
     context: Context | None = None
     requested_attributes: dict[str, AttributeParameters | None] | None = None
     span_annotations: bool | None = None
-    languages: list[str] | None = None
+    languages: ListOf[str] | None = None
     do_not_store: bool | None = None
     client_token: str | None = None
     session_id: str | None = None
@@ -70,14 +72,14 @@ class SpanScore(Message):
 
 class AttributeScores(Message):
     summary_score: Score | None = None
-    span_scores: list[SpanScore] | None = None
+    span_scores: ListOf[SpanScore] | None = None
 
 
 class SuggestCommentScoreRequest(Message):
     comment: TextEntry | None = None
     context: Context | None = None
     attribute_scores: dict[str, AttributeScores | None] | None = None
-    languages: list[str] | None = None
+    languages: ListOf[str] | None = None
     community_id: str | None = None
     session_id: str | None = None
     client_token: str | None = None
@@ -85,15 +87,15 @@ class SuggestCommentScoreRequest(Message):
 
 class AnalyzeCommentResponse(Message):
     attribute_scores: dict[str, AttributeScores] | None = None
-    languages: list[str] | None = None
-    detected_languages: list[str] | None = None
+    languages: ListOf[str] | None = None
+    detected_languages: ListOf[str] | None = None
     client_token: str | None = None
 
 
 class SuggestCommentScoreResponse(Message):
     client_token: str | None = None
-    requested_languages: list[str] | None = None
-    detected_languages: list[str] | None = None
+    requested_languages: ListOf[str] | None = None
+    detected_languages: ListOf[str] | None = None
 
 
 METHODS: dict[str, tuple[type[Message], type[Message], str]] = {
@@ -129,8 +131,6 @@ def discovery_document(root_url: str) -> dict[str, Any]:
         "parameters": {
             "key": {"type": "string", "location": "query", "description": "API key."},
             "alt": {"type": "string", "location": "query", "enum": ["json"], "default": "json"},
-            "prettyPrint": {"type": "boolean", "location": "query", "default": "true"},
-            "fields": {"type": "string", "location": "query"},
             "quotaUser": {"type": "string", "location": "query"},
             "$.xgafv": {"type": "string", "location": "query", "enum": ["1", "2"]},
         },

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import Context
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -19,8 +19,9 @@ from detox.rewriter.rerank import Rewrite
 from serve.artifacts import check_version, run_name, servable
 from serve.batching import Batcher
 from serve.faults import without_texts
+from serve.limits import weight
 from serve.rewriting import RewriterModel
-from serve.settings import RewriterServeSettings
+from serve.settings import RewriterSettings
 
 if TYPE_CHECKING:
     from detox.rewriter.face import Rewriter
@@ -53,7 +54,7 @@ class RewriterService:
         ValueError: an artifact that must not be served, be it an adapter's.
     """
 
-    def __init__(self, settings: RewriterServeSettings) -> None:
+    def __init__(self, settings: RewriterSettings) -> None:
         import torch
 
         if settings.threads:
@@ -83,6 +84,19 @@ class RewriterService:
         return Rewriter.load(str(folder), remote=remote, beside=beside), version
 
 
+def groups(asked: Asked, most: int) -> Iterator[Asked]:
+    """The texts in their order, in parts of at most this weight (or of one text): others get in between, and what
+    nobody waits for any more ends with its part."""
+    begin, held = 0, 0
+    for at, text in enumerate(asked.texts):
+        size = weight([text])
+        if at > begin and held + size > most:
+            yield Asked(asked.rewriter, asked.texts[begin:at], asked.langs[begin:at])
+            begin, held = at, 0
+        held += size
+    yield Asked(asked.rewriter, asked.texts[begin:], asked.langs[begin:])
+
+
 def rewritten(requests: Sequence[Asked]) -> list[list[Rewrite]]:
     """The rewrites of several requests: those of one rewriter in one go."""
     found: list[list[Rewrite]] = [[] for _ in requests]
@@ -100,12 +114,12 @@ class RewriterReplica:
     """What Serve runs. One thread has the models."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
-        self._settings = RewriterServeSettings.model_validate(settings)
+        self._settings = RewriterSettings.model_validate(settings)
         self._service = RewriterService(self._settings)
         self._model_thread = ThreadPoolExecutor(1, thread_name_prefix="model")
         self._batches: Batcher[Asked, list[Rewrite]] = Batcher(
             self._computed,
-            lambda asked: len(asked.texts),
+            lambda asked: weight(asked.texts),
             self._settings.batch_texts,
             shared=(RemoteError, StoppedError),
         )
@@ -131,9 +145,9 @@ class RewriterReplica:
         self, texts: list[str], langs: list[str], adapter: str = ""
     ) -> tuple[RewriterModel, list[Rewrite]]:
         """The model, and a rewrite of each text, in order."""
-        rewriter = await self._adapter(adapter) if adapter else self._service.main
-        most = self._settings.batch_texts
-        parts = [Asked(rewriter, texts[at : at + most], langs[at : at + most]) for at in range(0, len(texts), most)]
+        with without_texts():
+            rewriter = await self._adapter(adapter) if adapter else self._service.main
+        parts = list(groups(Asked(rewriter, texts, langs), self._settings.batch_texts))
         with without_texts():
             found = await asyncio.gather(*map(self._batches, parts))
         return self._service.model, [rewrite for part in found for rewrite in part]
@@ -142,13 +156,16 @@ class RewriterReplica:
     async def _adapter(self, name: str) -> Rewriter:
         """Loaded to the end, whether or not who asked first is still there."""
         if name not in self._loading:
-            loading = asyncio.to_thread(self._service.adapter, name)
-            self._loading[name] = asyncio.create_task(loading, context=Context())
+            self._loading[name] = asyncio.create_task(self._loaded(name), context=Context())
         try:
             return await asyncio.shield(self._loading[name])
         finally:
             if self._loading[name].done():
                 del self._loading[name]
+
+    async def _loaded(self, name: str) -> Rewriter:
+        """In the model's own thread: an adapter is made of the model, which must not compute meanwhile."""
+        return await asyncio.get_running_loop().run_in_executor(self._model_thread, self._service.adapter, name)
 
     async def _computed(self, requests: list[Asked]) -> list[list[Rewrite]]:
         self._began = time.monotonic()

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from typing import NamedTuple, Protocol
 
+from detox.rewriter.pieces import sentences
 from detox.rewriter.rerank import Rewrite
+from serve.errors import replaced
 
 
 class RewriterModel(NamedTuple):
@@ -20,29 +22,52 @@ class RewriterModel(NamedTuple):
     """Versions of further rewriters by name: `adapter` of a request."""
 
     def served(self, adapter: str) -> dict[str, str]:
-        """Name and version of what answers; `adapter` is empty or one of `adapters`."""
+        """Name and version of what answers.
+
+        Args:
+            adapter: one of `adapters`; empty: the model itself.
+
+        Raises:
+            ApiError: the model that answered lacks it, unlike the one that was asked about.
+        """
+        if adapter and adapter not in self.adapters:
+            raise replaced()
         name, version = (adapter, self.adapters[adapter]) if adapter else (self.name, self.version)
         return {"name": name, "version": version}
+
+
+class Rewritten(NamedTuple):
+    """Rewrites with the model that made them: during a roll-over there are two."""
+
+    model: RewriterModel
+    rewrites: list[Rewrite]
 
 
 class Rewriting(Protocol):
     """Rewrites texts."""
 
     @property
-    def model(self) -> RewriterModel: ...
+    def model(self) -> RewriterModel:
+        """The one that answered last."""
+        ...
 
-    async def rewrite(self, texts: Sequence[str], langs: Sequence[str], adapter: str) -> list[Rewrite]:
+    async def rewrite(self, texts: Sequence[str], langs: Sequence[str], adapter: str) -> Rewritten:
         """A rewrite of each text, in order.
 
         Args:
             langs: ISO 639-1 codes; empty ones are detected.
-            adapter: empty: the model itself.
+            adapter: one of the model's; empty: the model itself.
 
         Raises:
-            ApiError: `overloaded`, or an adapter that is not there.
+            ApiError: `unavailable`.
         """
         ...
 
-    def by_sentence(self, text: str, lang: str, adapter: str) -> AsyncIterator[Rewrite]:
-        """The rewrites of a text's sentences, one after the other, each with its own white space."""
-        ...
+
+async def by_sentence(
+    rewriting: Rewriting, text: str, lang: str, adapter: str
+) -> AsyncIterator[tuple[RewriterModel, Rewrite]]:
+    """The rewrites of a text's sentences, one after the other, each with its own white space."""
+    for sentence in sentences(text) or [text]:
+        model, [rewrite] = await rewriting.rewrite([sentence], [lang], adapter)
+        yield model, rewrite

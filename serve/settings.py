@@ -8,10 +8,23 @@ from pydantic import Field, model_validator
 
 from detox.rewriter.remote_settings import RemoteSettings
 from detox.runs.config import Config
-from serve.keys import Bands
 
 LOCAL = ("127.0.0.1", "localhost", "::1")
 """Addresses at which only this machine can ask."""
+
+
+class Bands(Config):
+    """From which score on a text goes to people, and from which it is blocked; the highest score of its labels
+    counts, each over its threshold (0.5 stands for the threshold itself)."""
+
+    review: float = Field(default=0.5, ge=0, le=1)
+    block: float = Field(default=0.8, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _rise(self) -> Bands:
+        if self.block < self.review:
+            raise ValueError(f"bands must rise, and block ({self.block}) is below review ({self.review})")
+        return self
 
 
 class ClassifierSettings(Config):
@@ -26,10 +39,16 @@ class ClassifierSettings(Config):
     batch_tokens: int = Field(default=4096, ge=512)
     """Tokens of a batch, before padding."""
     threads: int = Field(default=0, ge=0)
-    """torch CPU threads a replica; 0: as many as Ray gives it CPUs."""
+    """CPU threads of the engine; 0: as many as Ray gives the replica CPUs."""
+
+    @model_validator(mode="after")
+    def _dtype_is_torchs(self) -> ClassifierSettings:
+        if self.engine != "torch" and self.dtype != "auto":
+            raise ValueError(f"dtype is of the engine torch, and {self.engine} chooses its own: leave dtype out")
+        return self
 
 
-class RewriterServeSettings(Config):
+class RewriterSettings(Config):
     """One replica of the rewriter."""
 
     model: str = ""
@@ -40,7 +59,9 @@ class RewriterServeSettings(Config):
     remote: RemoteSettings = RemoteSettings()
     """An OpenAI-compatible endpoint that offers the candidates in the model's place."""
     batch_texts: int = Field(default=32, ge=1)
+    """Texts a batch, a long one counting for several; a request of more is cut."""
     threads: int = Field(default=0, ge=0)
+    """CPU threads of torch; 0: as many as Ray gives the replica CPUs."""
 
 
 class GatewaySettings(Config):
@@ -52,9 +73,11 @@ class GatewaySettings(Config):
     texts_under_way: int = Field(default=2048, ge=1)
     """Texts at a time in one replica; what would be more is refused with 429 or 503 and Retry-After."""
     rewrites_under_way: int = Field(default=256, ge=1)
+    """Texts to be rewritten at a time in one replica."""
     explanations_under_way: int = Field(default=2, ge=1)
     """One costs as much as scoring a hundred texts."""
     most_body_bytes: int = Field(default=2_000_000, ge=1024)
+    """Of a request; a larger one is refused with 413 and not read."""
     cors_origins: tuple[str, ...] = ()
     """Origins whose pages may call the service; empty: none."""
     feedback: str = ""
@@ -67,11 +90,22 @@ class GatewaySettings(Config):
     """Where clients reach the service, for the discovery document; empty: as the request came."""
 
 
+def check_exposure(host: str, gateway: GatewaySettings) -> None:
+    """Raises:
+    ValueError: others can reach a service that asks nobody for a key.
+    """
+    if host not in LOCAL and not gateway.keys:
+        raise ValueError(
+            f"host {host} lets others in, and without gateway.keys everybody may do everything: make keys with "
+            "`python -m serve.keys new`, or listen on 127.0.0.1"
+        )
+
+
 class Args(Config):
     """Arguments of the application."""
 
     classifier: ClassifierSettings
-    rewriter: RewriterServeSettings = RewriterServeSettings()
+    rewriter: RewriterSettings = RewriterSettings()
     gateway: GatewaySettings = GatewaySettings()
 
     @model_validator(mode="after")

@@ -8,17 +8,18 @@ Shapes: N texts, L labels.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, RootModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, RootModel
 
-from serve.errors import STATUS, ApiError, Kind, first_fault
+from serve.errors import STATUS, ApiError, ErrorKind, validated
 from serve.judge import Judge, Model
-from serve.limits import MOST_CHARACTERS, check_text
+from serve.limits import MOST_CHARACTERS, ListOf, check_text
 
-MOST_INPUTS = 32
+MOST_BATCH = 32
 """Texts a request, TEI's `max_client_batch_size`."""
 
 
@@ -26,10 +27,10 @@ class PredictRequest(BaseModel):
     """`inputs`: a text, a pair of texts, or a batch of either (lists of one or two)."""
 
     model_config = ConfigDict(extra="ignore", strict=True)
-    inputs: str | list[str] | list[list[str]]
+    inputs: str | ListOf[str] | ListOf[ListOf[str]]
     raw_scores: bool = False
     truncate: bool | None = None
-    """Taken and not heeded: a long text is read by windows, to its end."""
+    """Accepted and ignored: a long text is read by windows, to its end."""
     truncation_direction: Literal["Right", "Left", "right", "left"] = "Right"
 
 
@@ -42,24 +43,21 @@ class PredictResponse(RootModel[list[Prediction] | list[list[Prediction]]]):
     """Labels of a text, the highest score first; of a batch a list each."""
 
 
-_REQUEST = TypeAdapter(PredictRequest)
-
-
 async def predict(body: bytes, judge: Judge) -> list[Any]:
     """Labels of a text, or of each, the highest score first.
 
     Raises:
         ApiError: a body of the wrong shape, a pair, or too many texts.
     """
-    try:
-        request = _REQUEST.validate_json(body)
-    except ValidationError as error:
-        place, fault = first_fault(error)
-        raise ApiError("invalid", f"{place or 'the body'}: {fault['msg']}", param=place) from None
+    request = validated(PredictRequest, body, _refusal)
     texts = _texts(request.inputs)
     scored = await judge.scores(texts)
     answers = [_labels(scores_L, scored.model, raw=request.raw_scores) for scores_L in scored.values_NL]
     return answers if _is_batch(request.inputs) else answers[0]
+
+
+def _refusal(place: str, fault: Mapping[str, Any]) -> ApiError:
+    return ApiError("invalid", f"{place or 'the body'}: {fault['msg']}", param=place)
 
 
 def _is_batch(inputs: str | list[str] | list[list[str]]) -> bool:
@@ -70,8 +68,8 @@ def _texts(inputs: str | list[str] | list[list[str]]) -> list[str]:
     rows = [inputs] if not _is_batch(inputs) else list(inputs)
     if not rows:
         raise ApiError("invalid", "`inputs` cannot be empty", param="inputs", error_type="empty")
-    if len(rows) > MOST_INPUTS:
-        message = f"batch size {len(rows)} > maximum allowed batch size {MOST_INPUTS}"
+    if len(rows) > MOST_BATCH:
+        message = f"batch size {len(rows)} > maximum allowed batch size {MOST_BATCH}"
         raise ApiError("too_large", message, param="inputs")
     texts = []
     for row in rows:
@@ -110,7 +108,7 @@ def info(model: Model, most_concurrent: int) -> dict[str, Any]:
         "max_concurrent_requests": most_concurrent,
         "max_input_length": MOST_CHARACTERS,  # of tokens, each of which is a character or more
         "max_batch_tokens": model.batch_tokens,
-        "max_client_batch_size": MOST_INPUTS,
+        "max_client_batch_size": MOST_BATCH,
         "auto_truncate": False,
         "tokenization_workers": 1,
         "version": version("toxicity-lab"),
@@ -118,8 +116,8 @@ def info(model: Model, most_concurrent: int) -> dict[str, Any]:
     }
 
 
-TYPES: dict[Kind, str] = {"rate_limited": "overloaded", "overloaded": "overloaded", "internal": "backend"}
-STATUSES: dict[Kind, int] = {"overloaded": 429, "invalid": 422, "internal": 424}
+TYPES: dict[ErrorKind, str] = {"rate_limited": "overloaded", "unavailable": "overloaded", "internal": "backend"}
+STATUSES: dict[ErrorKind, int] = {"unavailable": 429, "invalid": 422, "internal": 424}
 """Where TEI's differ: a request that it cannot read, a full queue, a model that fails."""
 
 

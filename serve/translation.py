@@ -45,10 +45,10 @@ class Translation:
 
     def __call__(self, version: str, attribute: str, score: float) -> float:
         """Raises:
-        ApiError: `overloaded`: another model is served than those that the mapping was fitted for.
+        ApiError: `unavailable`: another model is served than those that the mapping was fitted for.
         """
         if version not in self.curves:
-            raise ApiError("overloaded", f"There is no mapping of scores for model version {version}.", retry_after=60)
+            raise ApiError("unavailable", f"There is no mapping of scores for model version {version}.", retry_after=60)
         curve = self.curves[version].get(attribute)
         return curve(score) if curve else score
 

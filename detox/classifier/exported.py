@@ -25,6 +25,9 @@ EngineName = Literal["torch", "onnx_int8", "openvino"]
 NAMES = ("input_ids", "attention_mask")
 OPSET = 17
 
+BATCH_TOKENS: dict[EngineName, int] = {"onnx_int8": 1024, "openvino": 4096}
+"""Of a forward pass, padding included: with 4,096 OpenVINO is 15 % faster than with 1,024, ONNX Runtime 20 % slower."""
+
 Run = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """Token ids and attention mask in, logits out."""
 
@@ -74,7 +77,7 @@ def exported(engine: Engine, name: EngineName, folder: Path, threads: int) -> En
         engine.tokenizer,
         activation=engine.activation,
         max_length=engine.max_length,
-        batch_tokens=engine.batch_tokens,
+        batch_tokens=BATCH_TOKENS[name],
         device="cpu",
     )
 

@@ -37,6 +37,8 @@ class Outcome(NamedTuple):
     status: int
     right: bool
     """False for an answer of 200 that the judge refuses; true for all others."""
+    says_when: bool = False
+    """The answer says when to ask again (`Retry-After`)."""
 
 
 def arrivals(rate: float, seconds: float, seed: int) -> np.ndarray:
@@ -69,16 +71,16 @@ async def load(
     began = time.perf_counter()
 
     async def one(session: Any, number: int, due: float) -> None:
-        sent, right, status = time.perf_counter() - began, True, FAILED
+        sent, right, status, says_when = time.perf_counter() - began, True, FAILED, False
         try:
             async with session.post(url, json=bodies[number % len(bodies)]) as answer:
-                status = answer.status
+                status, says_when = answer.status, "retry-after" in answer.headers
                 body = await answer.read()
                 if status == 200 and judge is not None:
                     right = _is_right(judge, number, body)
         except (aiohttp.ClientError, TimeoutError):
             status = FAILED
-        outcomes.append(Outcome(due, sent - due, time.perf_counter() - began - due, status, right))
+        outcomes.append(Outcome(due, sent - due, time.perf_counter() - began - due, status, right, says_when))
         if on_answer is not None:
             on_answer(len(outcomes))
 

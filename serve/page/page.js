@@ -17,7 +17,10 @@ function make(tag, content = "", className = "") {
 async function ask(path, body) {
   const headers = { "content-type": "application/json" };
   if (at("key").value) headers.authorization = `Bearer ${at("key").value}`;
-  const response = await fetch(path, { method: "POST", headers, body: JSON.stringify(body) });
+  return answered(await fetch(path, { method: "POST", headers, body: JSON.stringify(body) }));
+}
+
+async function answered(response) {
   const answer = await response.json().catch(() => ({}));
   if (!response.ok) {
     const wait = response.headers.get("retry-after");
@@ -34,7 +37,7 @@ function say(message, isError = false) {
 
 function showScores(result, thresholds) {
   const sentences = {
-    allow: "no label speaks against it.",
+    allow: "below what people look at.",
     review: "a person should look at it.",
     block: "it would be held back.",
   };
@@ -92,7 +95,7 @@ function showWords(text, found) {
 
 async function explain(text, label, number) {
   const [found] = (await ask("v1/explain", { input: text, label })).results;
-  if (number === current) showWords(text, found);
+  if (number === current && label === at("label").value) showWords(text, found);
 }
 
 // A word that is struck out or underlined, and said to be.
@@ -152,7 +155,7 @@ async function check(event) {
   for (const id of ["scores", "why", "rewrite"]) at(id).hidden = true;
   say("Checking …");
   try {
-    const info = await (await fetch("info")).json();
+    const info = await answered(await fetch("info"));
     if (isLate()) return;
     at("model").textContent = `Model ${info.model.name}, version ${info.model.version}`;
     const [result] = (await ask("v1/classify", { input: text })).results;
@@ -162,15 +165,13 @@ async function check(event) {
     const highest = labels.reduce((best, label) => (result.probabilities[label] > result.probabilities[best] ? label : best));
     at("label").replaceChildren(...labels.map((label) => new Option(label.replaceAll("_", " "), label, false, label === highest)));
     const failed = [];
-    if (info.explains) {
-      say("Looking for the words behind it …");
-      try {
-        await explain(text, highest, number);
-        if (isLate()) return;
-        at("why").hidden = false;
-      } catch (error) {
-        failed.push(`Words: ${error.message}`);
-      }
+    say("Looking for the words behind it …");
+    try {
+      await explain(text, highest, number);
+      if (isLate()) return;
+      at("why").hidden = false;
+    } catch (error) {
+      failed.push(`Words: ${error.message}`);
     }
     if (info.rewriter && !isLate()) {
       say("Rewriting …");

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from serve.judge import Model, Scored
 
 LABELS = ("toxic", "severe_toxic", "obscene", "threat", "insult", "identity_hate")
-MODEL = Model("tiny", "0123456789ab", LABELS, dict.fromkeys(LABELS, 0.5) | {"threat": 0.2}, ("en", "de"))
+THRESHOLDS = dict.fromkeys(LABELS, 0.5) | {"threat": 0.2}
+MODEL = Model("tiny", "0123456789ab", LABELS, THRESHOLDS, ("en", "de"), "float32", 4096)
 
 
 class WordJudge:
@@ -27,6 +29,12 @@ class WordJudge:
                 if word in text.casefold():
                     scores_NL[row, self.model.labels.index(label)] = score
         return Scored(self.model, scores_NL)
+
+    async def explain(self, text: str, label: str, method: str) -> tuple[Model, dict[str, Any]]:
+        """By a model that came after the one that is known."""
+        span = {"begin": 4, "end": 9, "text": "idiot", "weight": 1.5}
+        found = {"label": label or "insult", "method": method, "probability": 0.9, "unit": "u", "spans": [span]}
+        return self.model._replace(version="newer"), {"text": text, **found}
 
     async def language(self, text: str, wanted: Sequence[str]) -> tuple[str, bool]:
         """`de` with `und` in it, nothing where there is no letter, else `en`."""

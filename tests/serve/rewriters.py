@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 
-from detox.rewriter.pieces import in_its_space, sentences
+from detox.rewriter.pieces import in_its_space
 from detox.rewriter.rerank import Rewrite
 from serve.errors import ApiError
-from serve.rewriting import RewriterModel
+from serve.rewriting import RewriterModel, Rewritten
 
 
 class Cutting:
@@ -15,17 +15,12 @@ class Cutting:
 
     model = RewriterModel("cutter", "ba9876543210", ("en",), {"formal": "0123abcd0123"})
 
-    async def rewrite(self, texts: Sequence[str], langs: Sequence[str], adapter: str) -> list[Rewrite]:
+    async def rewrite(self, texts: Sequence[str], langs: Sequence[str], adapter: str) -> Rewritten:
         if any("boom" in text for text in texts):
             raise RuntimeError(f"cannot rewrite {texts}")
         if any("full" in text for text in texts):
-            raise ApiError("overloaded", "full", retry_after=2)
-        return [self._one(text) for text in texts]
-
-    async def by_sentence(self, text: str, lang: str, adapter: str) -> AsyncIterator[Rewrite]:
-        for sentence in sentences(text):
-            [rewrite] = await self.rewrite([sentence], [lang], adapter)
-            yield rewrite
+            raise ApiError("unavailable", "full", retry_after=2)
+        return Rewritten(self.model, [self._one(text) for text in texts])
 
     def _one(self, text: str) -> Rewrite:
         if "idiot" not in text:

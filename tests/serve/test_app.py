@@ -21,14 +21,20 @@ from tests.serve.models import write_classifier
 
 def test_dotted_arguments_make_a_tree() -> None:
     assert undotted({"a.b": 1, "a.c.d": 2, "e": {"f": 3}}) == {"a": {"b": 1, "c": {"d": 2}}, "e": {"f": 3}}
-    with pytest.raises(ValueError, match=r"a\.b is set, and what it belongs to is no group"):
+    both = {"a": {"c": 2, "b": 1}}
+    assert undotted({"a.b": 1, "a": {"c": 2}}) == undotted({"a": {"c": 2}, "a.b": 1}) == both
+    with pytest.raises(ValueError, match=r"a\.b is set twice"):
+        undotted({"a.b": 1, "a": {"b": 2}})
+    with pytest.raises(ValueError, match=r"a\.b is set, and a is set to a value"):
         undotted({"a": 1, "a.b": 2})
 
 
 def test_it_is_built_of_settings_that_hold(tmp_path: Path) -> None:
     model = str(write_classifier(tmp_path / "forum"))
-    assert isinstance(build({"classifier.model": model}), Application)
-    assert isinstance(build({"classifier": {"model": model}, "rewriter": {"model": model}}), Application)
+    _, classifier, rewriter = build({"classifier.model": model})._bound_deployment.init_args
+    assert (name(classifier), rewriter) == ("classifier", None)
+    both = build({"classifier": {"model": model}, "rewriter": {"model": model}})
+    assert list(map(name, both._bound_deployment.init_args[1:])) == ["classifier", "rewriter"]
     cases: list[tuple[dict[str, Any], str]] = [
         ({}, "classifier"),
         ({"classifier.model": ""}, "must name a run of train_classifier"),
@@ -38,6 +44,11 @@ def test_it_is_built_of_settings_that_hold(tmp_path: Path) -> None:
     for args, said in cases:
         with pytest.raises(ValueError, match=said):
             build(args)
+
+
+def name(application: Any) -> str:
+    assert isinstance(application, Application)
+    return str(application._bound_deployment.name)
 
 
 def test_the_module_has_an_app_where_its_settings_are(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 from starlette.testclient import TestClient
 
 from serve.gateway import Gateway
-from serve.keys import digest
+from serve.keys import Keys, digest
 from serve.settings import GatewaySettings
 from tests.serve.judges import WordJudge
 
@@ -75,13 +76,19 @@ def test_each_part_is_answered_as_it_is_alone() -> None:
     ]
 
 
-def test_keys_and_rates_are_those_of_each_part(tmp_path: Path) -> None:
+def test_keys_and_rates_are_those_of_each_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A key in a part's query, or in a header of the whole."""
     entry = {"id": "forum", "sha256": digest("secret"), "scopes": ["classify"], "per_minute": 12}  # two at once
     (tmp_path / "keys.json").write_text(json.dumps({"keys": [entry]}))
     service = client(keys=str(tmp_path / "keys.json"))
     with_key = ANALYZE.replace(":analyze", ":analyze?key=secret")
     assert [status for _, status, _ in answers(service, part(with_key), part())] == [200, 403]
+    owner = MagicMock(wraps=Keys(str(tmp_path / "keys.json")).owner)
+    monkeypatch.setattr(Keys, "owner", lambda _, secret: owner(secret))
+    body, kind = batch(*[part()] * 1000)
+    strange = service.post("/batch", content=body, headers=kind)
+    assert (strange.status_code, strange.json()["error"]["status"]) == (403, "PERMISSION_DENIED")
+    assert owner.call_count == 1  # a thousand refusals take a second, which a stranger has not to give
     wrong = part(ANALYZE.replace(":analyze", ":analyze?key=wrong"))
     found = answers(service, part(), wrong, part(), **{"x-goog-api-key": "secret"})
     assert [status for _, status, _ in found] == [200, 400, 429]
@@ -96,6 +103,25 @@ def test_what_is_no_header_is_the_clients_fault_alone() -> None:
     assert found.status_code == 200
     assert found.text.count("HTTP/1.1 200 OK") == 2
     assert found.text.count("HTTP/1.1 404") == 1
+
+
+@pytest.mark.parametrize("headers", [{"host": "["}, {"host": "a b"}, {"host": ""}, {"origin": "http://["}], ids=str)
+def test_odd_headers_of_the_whole_are_no_fault_of_ours(headers: dict[str, str]) -> None:
+    body, kind = batch(part())
+    found = client().post("/batch", content=body, headers=kind | headers)
+    assert found.status_code == 200
+    assert "HTTP/1.1 403" in found.text if "origin" in headers else "HTTP/1.1 200" in found.text
+
+
+def test_it_answers_below_another_prefix_too() -> None:
+    app = Gateway(GatewaySettings(), WordJudge({"idiot": ("insult", 0.9)})).app
+    body, kind = batch(part())
+    assert "HTTP/1.1 200" in TestClient(app, root_path="/x").post("/batch", content=body, headers=kind).text
+
+
+def test_a_part_with_endless_headers_is_no_request() -> None:
+    found = answers(client(), part(ANALYZE, ASKED, "<id + 1>", *["x-more: 1"] * 5000), part(name="<id + 2>"))
+    assert [(name, status) for name, status, _ in found] == [("<response-id + 1>", 404), ("<response-id + 2>", 200)]
 
 
 @pytest.mark.parametrize(

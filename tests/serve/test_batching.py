@@ -92,7 +92,7 @@ def test_a_broken_model_is_given_up() -> None:
 
 
 def test_what_concerns_all_is_not_tried_again() -> None:
-    found, compute = faults([1, -1, 3, 4], budget=2, error=ApiError("overloaded", "full", retry_after=1))
+    found, compute = faults([1, -1, 3, 4], budget=2, error=ApiError("unavailable", "full", retry_after=1))
     assert [type(one) for one in found] == [ApiError, ApiError, int, int]
     assert compute.batches == [[1, -1], [3, 4]]
 

@@ -49,6 +49,13 @@ def test_the_config_that_ships_holds(capsys: pytest.CaptureFixture[str]) -> None
         ("applications.0.args.gateway.bands", {"review": 0.9, "block": 0.1}, "bands must rise"),
         ("applications.0.import_path", "serve.app:ap", "import_path must be serve.app:build"),
         ("http_options.port", "none", "http_options.port"),
+        ("http_options.request_timeout_s", 30, "request_timeout_s must be above 55, was 30"),
+        ("applications.0.runtime_env", {"pipp": []}, "runtime_env of the application .* pipp"),
+        ("applications.0.deployments.0.ray_actor_options", {"runtime_env": {"env_varz": {}}}, "of gateway .* env_varz"),
+        ("applications.0.deployments.1.user_config", {"a": 1}, "classifier takes no user_config"),
+        ("applications.0.deployments.1.name", "gateway", "gateway is listed 2 times"),
+        ("applications.0.deployments.0.autoscaling_config", {"min_replicas": 9, "max_replicas": 6}, "max_replicas"),
+        ("applications", [], "must have one application, has 0"),
     ],
 )
 def test_what_serve_would_ignore_is_an_error(tmp_path: Path, place: str, value: object, said: str) -> None:
@@ -62,7 +69,7 @@ def test_an_open_door_needs_keys(tmp_path: Path) -> None:
     tree = yaml.safe_load(path.read_text())
     tree["applications"][0]["args"]["gateway"]["keys"] = ""
     path.write_text(yaml.safe_dump(tree))
-    with pytest.raises(ValueError, match="0.0.0.0 lets others in, and without args.gateway.keys"):
+    with pytest.raises(ValueError, match="0.0.0.0 lets others in, and without gateway.keys"):
         check(path)
 
 

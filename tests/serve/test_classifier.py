@@ -25,7 +25,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def settings(run: Path, **changes: object) -> ClassifierSettings:
-    return ClassifierSettings(model=str(run), dtype="float32", **changes)  # type: ignore[arg-type]
+    dtype = {} if "engine" in changes else {"dtype": "float32"}
+    return ClassifierSettings(model=str(run), **{**dtype, **changes})  # type: ignore[arg-type]
 
 
 def test_it_says_what_it_is(run: Path) -> None:
@@ -78,7 +79,7 @@ def test_another_engine_serves_once_it_agrees_with_torch(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In bfloat16 at most; in int8 flags of so many scores near their threshold may change."""
-    monkeypatch.setattr(serve.classifier, "ENGINES", tmp_path)
+    monkeypatch.setattr(serve.classifier, "engines_folder", lambda: tmp_path)
     served = ClassifierService(settings(run, engine="openvino", threads=1))
     windows, owners = served.windows(TEXTS)
     found_NL = over_texts(served.forward(windows), owners, len(TEXTS))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import tempfile
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -15,10 +16,9 @@ from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from serve.gateway import DECISION, VERSION, Gateway
-from serve.judge import Model
 from serve.openapi import PATHS, Described
 from serve.settings import GatewaySettings
-from tests.serve.judges import MODEL, WordJudge
+from tests.serve.judges import WordJudge
 from tests.serve.rewriters import Cutting
 
 MALFORMED = 5000
@@ -45,13 +45,8 @@ VALID: dict[str, object] = {
 ODD = [None, True, -1, 1e400, 10**30, "", "\ud800", "x" * 70_000, [], {}, [[]], {"": {}}, ["a"] * 300, "NaN"]
 
 
-async def no_explanation(text: str, label: str, method: str) -> tuple[Model, dict[str, object]]:
-    found = {"label": label or "insult", "method": method, "probability": 0.5, "unit": "log-odds", "spans": []}
-    return MODEL, found
-
-
 def app(**settings: str) -> Starlette:
-    return Gateway(GatewaySettings(**settings), WordJudge({"idiot": ("insult", 0.9)}), Cutting(), no_explanation).app  # type: ignore[arg-type]
+    return Gateway(GatewaySettings(**settings), WordJudge({"idiot": ("insult", 0.9)}), Cutting()).app  # type: ignore[arg-type]
 
 
 FEEDBACK = tempfile.TemporaryDirectory()
@@ -96,6 +91,37 @@ def mangled(rng: random.Random, body: object) -> object:
     if rng.random() < 0.2:
         return {rng.choice(["", key.upper(), "x" * 300, "\ud800"]): body[key]}
     return body | {key: mangled(rng, body[key])}
+
+
+LISTS: tuple[tuple[str, str], ...] = (
+    ("/v1/classify", "input"), ("/v1/detoxify", "input"), ("/v1/detoxify", "lang"), ("/v1/explain", "input"),
+    ("/v1alpha1/comments:analyze", "languages"), ("/v1alpha1/comments:suggestscore", "languages"),
+    ("/v1/moderations", "input"), ("/predict", "inputs"), ("/v1/chat/completions", "messages"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("wrong", [1, {}, [1]], ids=str)
+@pytest.mark.parametrize(("path", "field"), LISTS, ids=str)
+def test_a_list_of_wrong_things_costs_no_more_than_its_first(path: str, field: str, wrong: object) -> None:
+    """Not a fault an item: that took seconds and a gigabyte."""
+    client = TestClient(app())
+    raw = json.dumps({**VALID[path], field: [wrong] * 300_000}).encode()  # type: ignore[dict-item]
+    tracemalloc.start()
+    try:
+        response = client.post(path, content=raw)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert 400 <= response.status_code < 500, response.text[:300]
+    assert most < 60_000_000
+
+
+def test_a_thousand_unknown_fields_cost_no_more_than_a_few() -> None:
+    for path in POSTS:
+        odd = {f"field{number}": 1 for number in range(100_000)}
+        response = TestClient(app()).post(path, json={**odd, "requestedAttributes": odd})
+        assert 400 <= response.status_code < 500
+        assert len(response.content) < 10_000
 
 
 @pytest.mark.parametrize("path", POSTS)

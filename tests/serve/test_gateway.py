@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 import json
 import logging
 import re
@@ -12,14 +14,14 @@ from typing import Any
 
 import httpx
 import pytest
+from starlette.routing import Route
 
 from detox.data.reading import read
 from detox.data.settings import DataSettings
 from serve.gateway import Gateway
-from serve.judge import Model
-from serve.keys import Bands, digest
-from serve.settings import GatewaySettings
-from tests.serve.judges import LABELS, MODEL, WordJudge
+from serve.keys import digest
+from serve.settings import Bands, GatewaySettings
+from tests.serve.judges import LABELS, WordJudge
 from tests.serve.rewriters import Cutting
 
 
@@ -31,22 +33,9 @@ class Silent:
     def scored(self, scored: Any) -> None: ...
 
 
-async def explain(text: str, label: str, method: str) -> tuple[Model, dict[str, Any]]:
-    """By a model that came after the one that the judge knows."""
-    span = {"begin": 4, "end": 9, "text": "idiot", "weight": 1.5}
-    return MODEL._replace(version="newer"), {
-        "text": text,
-        "label": label or "insult",
-        "method": method,
-        "probability": 0.9,
-        "unit": "u",
-        "spans": [span],
-    }
-
-
 def gateway(**settings: Any) -> Gateway:
     judge = WordJudge({"idiot": ("insult", 0.9), "kill": ("threat", 0.3)})
-    return Gateway(GatewaySettings(**settings), judge, Cutting(), explain, meters=Silent())  # type: ignore[arg-type]
+    return Gateway(GatewaySettings(**settings), judge, Cutting(), meters=Silent())  # type: ignore[arg-type]
 
 
 def run(coroutine: Coroutine[Any, Any, Any]) -> Any:
@@ -107,7 +96,7 @@ def test_detoxify_and_its_stream() -> None:
     assert [json.loads(event)["text"] for event in events[1:-1]] == ["You . ", "Read page 12."]
 
 
-@pytest.mark.parametrize(("text", "kind"), [("Fine. It is full.", "overloaded"), ("Fine. Go boom.", "internal")])
+@pytest.mark.parametrize(("text", "kind"), [("Fine. It is full.", "unavailable"), ("Fine. Go boom.", "internal")])
 def test_a_stream_that_fails_in_the_middle_says_so(text: str, kind: str) -> None:
     app = gateway()
     streamed = asked(app, "/v1/detoxify", {"input": text, "stream": True})
@@ -122,6 +111,62 @@ def test_a_full_house_is_an_ordinary_answer_to_a_stream_too() -> None:
     app = gateway(rewrites_under_way=1)
     with app._rewrites.of(1):
         assert asked(app, "/v1/detoxify", {"input": "fine", "stream": True}).status_code == 503
+
+
+@pytest.mark.parametrize("path", ["/v1/detoxify", "/v1/chat/completions"])
+def test_a_stream_that_takes_too_long_says_so(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("serve.gateway.ANSWER_SECONDS", 0.2)
+    app, rewrite = gateway(), Cutting.rewrite
+
+    async def slower_and_slower(self: Cutting, texts: Any, langs: Any, adapter: str) -> Any:
+        await asyncio.sleep(60 if "12" in texts[0] else 0)
+        return await rewrite(self, texts, langs, adapter)
+
+    monkeypatch.setattr(Cutting, "rewrite", slower_and_slower)
+    text = "You idiot. Read page 12. Thanks."
+    body: dict[str, Any] = {"messages": [{"role": "user", "content": text}]} if "chat" in path else {"input": text}
+    streamed = asked(app, path, {**body, "stream": True})
+    events = [line.removeprefix("data: ") for line in streamed.text.split("\n\n") if line]
+    assert "You ." in events[1]
+    assert "took too long" in json.loads(events[-1])["error"]["message"]
+    assert app._rewrites.taken == 0
+
+
+def test_a_client_that_leaves_its_stream_leaves_its_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At once, not when the garbage collector comes."""
+    app = gateway()
+
+    async def leave() -> None:
+        scope = {"type": "http", "method": "POST", "path": "/v1/detoxify", "headers": [], "query_string": b""}
+        received = iter([{"type": "http.request", "body": b'{"input": "You idiot. Fine.", "stream": true}'}])
+
+        async def receive() -> Any:
+            return next(received, {"type": "http.disconnect"})
+
+        async def send(message: Any) -> None:
+            if message.get("body"):
+                raise OSError("gone")
+
+        with contextlib.suppress(Exception):
+            await app.app({**scope, "asgi": {"spec_version": "2.4"}}, receive, send)
+
+    gc.disable()
+    try:
+        run(leave())
+        assert app._rewrites.taken == 0
+    finally:
+        gc.enable()
+
+
+def test_what_there_is_never_room_for_is_too_large() -> None:
+    app = gateway(rewrites_under_way=4)
+    assert asked(app, "/v1/detoxify", {"input": ["fine"] * 4}).status_code == 200
+    for given in (["fine"] * 5, ["fine " * 2000]):
+        found = asked(app, "/v1/detoxify", {"input": given})
+        assert found.status_code == 413
+        assert "At most 4 texts" in found.json()["error"]["message"]
+    chat = {"messages": [{"role": "user", "content": "fine " * 2000}]}
+    assert asked(app, "/v1/chat/completions", chat).status_code == 413
 
 
 def test_explain() -> None:
@@ -224,10 +269,10 @@ RATE_WORDS: dict[str, str] = {
 
 @pytest.mark.parametrize("path", ASKED)
 def test_a_full_house_answers_in_each_vendors_words(path: str) -> None:
-    app = gateway(texts_under_way=1, rewrites_under_way=1, explanations_under_way=1)
-    with app._judge.room.of(1), app._rewrites.of(1), app._explanations.of(1):
+    app = gateway(texts_under_way=1, rewrites_under_way=2, explanations_under_way=1)
+    with app._judge.room.of(1), app._rewrites.of(2), app._explanations.of(1):
         found = asked(app, path, ASKED[path])
-    status, word = BUSY_WORDS.get(path, (503, "overloaded"))
+    status, word = BUSY_WORDS.get(path, (503, "unavailable"))
     assert found.status_code == status
     assert word in found.text
     assert int(found.headers["retry-after"]) >= 1
@@ -252,13 +297,13 @@ def test_who_asks_too_often_hears_it_in_each_vendors_words(path: str, tmp_path: 
 @pytest.mark.parametrize("path", ASKED)
 def test_what_takes_too_long_is_told_in_each_vendors_words(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before Serve's own limit ends the request in its own."""
-    monkeypatch.setattr("serve.gateway.MOST_SECONDS", 0.05)
+    monkeypatch.setattr("serve.gateway.ANSWER_SECONDS", 0.05)
     app = gateway()
     monkeypatch.setattr(WordJudge, "scores", slow)
     monkeypatch.setattr(Cutting, "rewrite", slow)
-    app._explain = slow
+    monkeypatch.setattr(WordJudge, "explain", slow)
     found = asked(app, path, ASKED[path])
-    status, word = BUSY_WORDS.get(path, (503, "overloaded"))
+    status, word = BUSY_WORDS.get(path, (503, "unavailable"))
     assert found.status_code == status
     assert word in found.text
     assert "took too long" in found.text
@@ -314,6 +359,8 @@ def test_other_origins_may_not_call_unless_they_are_named() -> None:
     assert asked(gateway(), "/v1/classify", {"input": "a"}, headers=own).status_code == 200
     rebound = {"origin": "http://evil.example", "host": "evil.example"}  # a name of theirs that leads here
     assert asked(gateway(), "/v1/classify", {"input": "a"}, headers=rebound).status_code == 403
+    for odd in ("http://[", "null", "http://"):
+        assert asked(gateway(), "/v1/classify", {"input": "a"}, headers={"origin": odd, "host": ""}).status_code == 403
     known = gateway(public_url="https://scores.example")
     public = {"origin": "https://scores.example", "host": "scores.example"}
     assert asked(known, "/v1/classify", {"input": "a"}, headers=public).status_code == 200
@@ -329,9 +376,10 @@ def test_paths_that_there_are_not_answer_in_the_words_of_their_api() -> None:
 
 
 def test_openapi_describes_every_path() -> None:
-    found = asked(gateway(), "/openapi.json", method="GET").json()
-    assert "/v1/classify" in found["paths"]
-    assert "ClassifyRequest" in found["components"]["schemas"]
+    app = gateway()
+    found = asked(app, "/openapi.json", method="GET").json()
+    others = {"/", "/page.css", "/page.js", "/openapi.json", "/{path:path}"}
+    assert {route.path for route in app.app.routes if isinstance(route, Route)} - others == found["paths"].keys()
     text = json.dumps(found)
     for reference in set(re.findall(r"#/components/schemas/(\w+)", text)):
         assert reference in found["components"]["schemas"]
@@ -339,7 +387,9 @@ def test_openapi_describes_every_path() -> None:
 
 def test_the_page_and_nothing_else_of_the_disk() -> None:
     app = gateway()
-    assert "<textarea" in asked(app, "/", method="GET").text
+    page = asked(app, "/", method="GET")
+    assert "<textarea" in page.text
+    assert "default-src 'none'" in page.headers["content-security-policy"]
     assert asked(app, "/page.js", method="GET").status_code == 200
     for path in ("/index.html", "/../keys.py", "/%2e%2e/keys.py", "/page/page.js"):
         assert asked(app, path, method="GET").status_code == 404

@@ -79,7 +79,7 @@ def replica(answer: bytes) -> Iterator[int]:
 def haproxy(folder: Path, dying: int, living: int, log: int = 9) -> Iterator[str]:
     port = free_port()
     path = folder / "haproxy.cfg"
-    path.write_text(CONFIG.format(**environment(), port=port, dying=dying, living=living, log=log))
+    path.write_text(CONFIG.format(**environment(str(folder)), port=port, dying=dying, living=living, log=log))
     subprocess.run([str(HAPROXY), "-c", "-f", str(path)], check=True, stdout=subprocess.DEVNULL)
     process = subprocess.Popen([str(HAPROXY), "-db", "-f", str(path)], stderr=subprocess.DEVNULL)
     try:
@@ -117,7 +117,7 @@ def test_where_nobody_is_left_the_answer_is_503(tmp_path: Path) -> None:
         answer = httpx.post(url, json={"input": "you"}, timeout=60)
     assert answer.status_code == 503
     assert answer.headers["retry-after"] == "5"
-    assert answer.json()["error"]["type"] == "overloaded"
+    assert answer.json()["error"]["type"] == "unavailable"
 
 
 def test_the_log_holds_no_key(tmp_path: Path) -> None:
@@ -137,8 +137,22 @@ def test_the_log_holds_no_key(tmp_path: Path) -> None:
     assert "secret" not in "".join(lines)
 
 
+def test_a_client_that_never_ends_its_request_is_let_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four thousand of them would be all connections that there are."""
+    monkeypatch.setattr("serve.haproxy.SLOWEST_S", 1)
+    with replica(OK) as first, replica(OK) as second, haproxy(tmp_path, first, second) as url:
+        host, _, port = url.removeprefix("http://").partition("/")[0].partition(":")
+        client = socket.create_connection((host, int(port)), timeout=10)
+        client.sendall(b"POST /v1/classify HTTP/1.1\r\nhost: a\r\ncontent-length: 9\r\n\r\n{")
+        assert client.recv(100).startswith(b"HTTP/1.1 408")
+        client.close()
+
+
 def test_the_variables_as_a_shell_reads_them() -> None:
     script = f'eval "$({sys.executable} -m serve.haproxy)" && env -0'
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
     found = dict(line.split("=", 1) for line in done.stdout.split("\0") if "=" in line)
-    assert environment().items() <= found.items()
+    folder = Path(found["RAY_SERVE_HAPROXY_SOCKET_PATH"]).parent
+    assert environment(str(folder)).items() <= found.items()
+    assert folder.stat().st_mode & 0o077 == 0  # who can open its socket can lead all requests elsewhere
+    folder.rmdir()

@@ -140,7 +140,7 @@ def test_a_full_house_refuses_at_once() -> None:
     with room.of(3):
         with pytest.raises(ApiError) as caught, room.of(2):
             pass
-        assert caught.value.kind == "overloaded"
+        assert caught.value.kind == "unavailable"
         assert caught.value.retry_after >= 1
         with room.of(1):
             assert room.taken == 4

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from serve.errors import ApiError
-from serve.moderations import CATEGORIES, moderate, status_and_body, unjudged
+from serve.moderations import CATEGORIES, moderate, unjudged
+from serve.openai_messages import status_and_body
 from tests.serve.judges import LABELS, MODEL, WordJudge
 
 JUDGE = WordJudge({"idiot": ("insult", 0.9), "kill": ("threat", 0.3), "hate": ("identity_hate", 0.6)})
@@ -82,8 +83,8 @@ def test_typed_parts_are_one_text() -> None:
         (b'{"input": []}', "'input' must not be empty"),
         (b'{"input": 3}', "Invalid value for 'input'"),
         (b'{"input": ["a", 3]}', "Invalid value for 'input'"),
-        (b'{"input": [{"type": "image_url", "image_url": {"url": "x"}}]}', "Images are not judged here"),
-        (json.dumps({"input": ["a"] * 257}).encode(), "may have 256 texts, has 257"),
+        (b'{"input": [{"type": "image_url", "image_url": {"url": "x"}}]}', "Images are not supported"),
+        (json.dumps({"input": ["a"] * 257}).encode(), "must have at most 256 texts, has 257"),
     ],
 )
 def test_refused_in_openais_words(raw: bytes, said: str) -> None:

@@ -96,7 +96,7 @@ def test_what_goes_wrong_is_said(page: Page) -> None:
 
 
 def test_words_that_cannot_be_explained_leave_the_rewrite(page: Page) -> None:
-    error = {"error": {"message": "Too many explanations.", "type": "overloaded", "param": None}}
+    error = {"error": {"message": "Too many explanations.", "type": "unavailable", "param": None}}
     page.route("**/v1/explain", lambda route: route.fulfill(status=503, body=json.dumps(error)))
     page.get_by_label("Text", exact=True).fill(RUDE)
     page.get_by_role("button", name="Check").click()

@@ -182,7 +182,7 @@ def test_keys_and_quotas_as_google_refuses_them() -> None:
         ("no_key", 403, "PERMISSION_DENIED", None),
         ("bad_key", 400, "INVALID_ARGUMENT", "API_KEY_INVALID"),
         ("rate_limited", 429, "RESOURCE_EXHAUSTED", "RATE_LIMIT_EXCEEDED"),
-        ("overloaded", 503, "UNAVAILABLE", None),
+        ("unavailable", 503, "UNAVAILABLE", None),
     ):
         found, answer = status_and_body(ApiError(kind, "no"))  # type: ignore[arg-type]
         assert (found, answer["error"]["status"]) == (code, status)
@@ -205,7 +205,7 @@ def test_a_suggestion_is_stored_under_our_own_labels() -> None:
     )
     assert answer == {"clientToken": "t", "detectedLanguages": ["en"]}
     assert stored.scores == dict.fromkeys(LABELS) | {"toxic": 0.0, "insult": 1.0}
-    assert (stored.text, stored.languages, stored.community_id) == ("you fine person", ["en"], "forum")
+    assert (stored.text, stored.lang, stored.community) == ("you fine person", "en", "forum")
 
 
 def test_parts_of_a_comment_may_have_scores_of_their_own() -> None:

@@ -18,7 +18,7 @@ from detox.rewriter.rerank import Rewrite
 from serve import rewriter
 from serve.rewriter import Asked, RewriterReplica, RewriterService, rewritten
 from serve.rewriting import RewriterModel
-from serve.settings import RewriterServeSettings
+from serve.settings import RewriterSettings
 from tests.rewriter.artifacts import CIVIL, RUDE, THANKS, write_rewriter
 from tests.rewriter.chat_server import chat_server, completion
 
@@ -29,9 +29,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {name: write_rewriter(place / name) for name in ("main", "formal", "short")}
 
 
-def settings(runs: dict[str, Path], **changes: object) -> RewriterServeSettings:
+def settings(runs: dict[str, Path], **changes: object) -> RewriterSettings:
     adapters = {name: str(runs[name]) for name in ("formal", "short")}
-    return RewriterServeSettings(model=str(runs["main"]), adapters=adapters, **changes)  # type: ignore[arg-type]
+    return RewriterSettings(model=str(runs["main"]), adapters=adapters, **changes)  # type: ignore[arg-type]
 
 
 def test_it_says_what_it_is(runs: dict[str, Path]) -> None:
@@ -63,7 +63,7 @@ def test_the_controls_of_decoding_hold_in_service(tmp_path: Path) -> None:
     write_rewriter(tmp_path / "plain", "copy_t5")
     write_rewriter(tmp_path / "steered", "copy_t5", decoding=never)
     service = RewriterService(
-        RewriterServeSettings(model=str(tmp_path / "plain"), adapters={"steered": str(tmp_path / "steered")})
+        RewriterSettings(model=str(tmp_path / "plain"), adapters={"steered": str(tmp_path / "steered")})
     )
     (plain,), (steered,) = (one.candidates([RUDE], ["en"]) for one in (service.main, service.adapter("steered")))
     assert "plonker" in plain[0]
@@ -102,7 +102,7 @@ def test_adapters_on_the_mains_base_share_its_weights(tmp_path: Path) -> None:
     """Five of them in a replica take the memory of one."""
     base = str(write_checkpoint("t5", tmp_path / "base", [RUDE, CIVIL], head="seq2seq_lm"))
     main, formal = (str(write_rewriter(tmp_path / name, base=base)) for name in ("main", "formal"))
-    service = RewriterService(RewriterServeSettings(model=main, adapters={"formal": formal}))
+    service = RewriterService(RewriterSettings(model=main, adapters={"formal": formal}))
     ours, theirs = (
         {name: weight.data_ptr() for name, weight in one._loaded.model.named_parameters()}  # type: ignore[union-attr]
         for one in (service.main, service.adapter("formal"))
@@ -113,7 +113,7 @@ def test_adapters_on_the_mains_base_share_its_weights(tmp_path: Path) -> None:
 def test_an_adapter_that_was_trained_again_is_not_served_under_its_old_version(tmp_path: Path) -> None:
     formal = write_rewriter(tmp_path / "formal")
     main = write_rewriter(tmp_path / "main")
-    service = RewriterService(RewriterServeSettings(model=str(main), adapters={"formal": str(formal)}))
+    service = RewriterService(RewriterSettings(model=str(main), adapters={"formal": str(formal)}))
     write_manifest(formal / "artifact", {"job": "train_rewriter", "again": True})
     with pytest.raises(ValueError, match="adapter formal was .* when this replica started and is .* now"):
         service.adapter("formal")

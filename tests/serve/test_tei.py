@@ -65,7 +65,7 @@ def test_refused_in_its_words(inputs: Any, status: int, said: str) -> None:
 
 
 def test_a_full_queue_is_a_429() -> None:
-    assert status_and_body(ApiError("overloaded", "full"))[0] == 429
+    assert status_and_body(ApiError("unavailable", "full"))[0] == 429
 
 
 def test_info_says_what_the_scores_are() -> None:
