@@ -125,9 +125,9 @@ def compared(attribute: str, label: str, ours_N: np.ndarray, theirs_N: np.ndarra
 
 def kappa(first_N: np.ndarray, second_N: np.ndarray) -> float:
     """Agreement beyond chance (Cohen 1960); 1 where both say the same of all."""
-    observed = float((first_N == second_N).mean())
-    expected = first_N.mean() * second_N.mean() + (1 - first_N.mean()) * (1 - second_N.mean())
-    return 1.0 if expected == 1 else float((observed - expected) / (1 - expected))
+    from sklearn.metrics import cohen_kappa_score
+
+    return 1.0 if (first_N == second_N).all() else float(cohen_kappa_score(first_N, second_N))
 
 
 def equal_threshold(ours_N: np.ndarray, theirs_N: np.ndarray, threshold: float) -> float:

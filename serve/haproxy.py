@@ -24,8 +24,8 @@ UNAVAILABLE = Path(__file__).parent / "unavailable.http"
 """The answer where no replica is left."""
 
 
-SLOWEST_S = 30
-"""For a client to send all of its request."""
+SLOWEST_S, IDLE_S = 30, 75
+"""For a client to send all of its request, and between two of them on one connection."""
 
 
 def private_folder() -> str:
@@ -42,7 +42,8 @@ def environment(folder: str, unavailable: str = str(UNAVAILABLE)) -> dict[str, s
         unavailable: where `unavailable.http` is on the node.
     """
     path = unavailable.replace(" ", "\\ ")
-    defaults = ["option http-buffer-request", f"timeout http-request {SLOWEST_S}s", LOG_FORMAT]
+    waits = [f"timeout http-request {SLOWEST_S}s", f"timeout http-keep-alive {IDLE_S}s"]
+    defaults = ["option http-buffer-request", *waits, LOG_FORMAT]
     defaults += [f"errorfile {status} {path}" for status in STATUSES]
     return {
         "RAY_SERVE_ENABLE_HA_PROXY": "1",  # in place of Ray's proxy in Python

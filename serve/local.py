@@ -12,7 +12,7 @@ import secrets
 import shutil
 import signal
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -60,6 +60,12 @@ def _stop(number: int, frame: object) -> None:
     raise SystemExit(0)
 
 
+def _on_signals(handler: Callable[[int, object], None] | signal.Handlers) -> None:
+    """What SIGINT and SIGTERM do from now on."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, handler)
+
+
 def check(settings: LocalArgs) -> None:
     """What would fail in a replica minutes later, said now.
 
@@ -97,10 +103,10 @@ def running(settings: LocalArgs) -> Iterator[None]:
 
     from serve.app import build
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _stop)
+    _on_signals(_stop)
     try:
         ray.init(address="local", logging_level=logging.ERROR, include_dashboard=False)
+        _on_signals(_stop)  # Ray's own handler of SIGTERM aborts
         ray_serve.start(
             proxy_location="HeadOnly",
             http_options={"host": settings.host, "port": settings.port, "request_timeout_s": REQUEST_SECONDS},
@@ -110,8 +116,7 @@ def running(settings: LocalArgs) -> Iterator[None]:
         ray_serve.run(build(tree), name="toxicity", route_prefix="/")
         yield
     finally:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_IGN)
+        _on_signals(signal.SIG_IGN)
         if ray.is_initialized():
             ray_serve.shutdown()  # HAProxy would outlive Ray
             ray.shutdown()

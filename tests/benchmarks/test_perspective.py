@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from benchmarks.perspective import THRESHOLDS, compared, main, read
+from benchmarks.perspective import THRESHOLDS, compared, equal_threshold, kappa, main, read
 from serve.artifacts import servable
 from serve.translation import Translation
 from tests.serve.models import write_classifier
@@ -75,3 +75,12 @@ def test_scores_that_differ_by_their_scale_alone_are_mapped_onto_each_other() ->
     assert max(flips, mapped["flips@0.6"]) < 0.02
     assert mapped["mean_difference"] < 0.01
     assert mapped["kappa@0.6"] > 0.95
+
+
+def test_agreement_and_thresholds_by_hand() -> None:
+    """Of four texts both flag one, one flags another: observed 0.75, by chance 0.5 x 0.25 + 0.5 x 0.75 = 0.5."""
+    first_N, second_N = np.array([True, True, False, False]), np.array([True, False, False, False])
+    assert kappa(first_N, second_N) == pytest.approx(0.5)
+    assert kappa(second_N & False, second_N & False) == 1.0
+    ours_N = np.array([0.1, 0.2, 0.3, 0.4])
+    assert equal_threshold(ours_N, np.array([0.0, 0.0, 0.7, 0.9]), 0.6) == pytest.approx(0.25)

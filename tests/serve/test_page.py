@@ -35,10 +35,21 @@ def page(browser: Browser, service: Service) -> Iterator[Page]:
     page = browser.new_page()
     faults: list[str] = []
     page.on("pageerror", lambda error: faults.append(str(error)))
+    page.on("console", lambda said: faults.append(said.text) if "Content Security Policy" in said.text else None)
     page.goto(service.url)
     yield page
     page.close()
     assert not faults
+
+
+def test_without_its_script_nothing_that_was_typed_goes_into_the_address(browser: Browser, service: Service) -> None:
+    with browser.new_context(java_script_enabled=False) as context:
+        page = context.new_page()
+        page.goto(service.url)
+        page.get_by_label("Text", exact=True).fill("secret words")
+        page.get_by_role("button", name="Check").click(no_wait_after=True)
+        page.wait_for_timeout(500)
+        assert "secret" not in page.url
 
 
 def checked(page: Page, text: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -87,6 +88,30 @@ def test_a_model_that_hangs_is_unwell(runs: dict[str, Path], monkeypatch: pytest
         await replica.check_health()
 
     asyncio.run(hanging())
+
+
+def test_a_long_request_lets_others_in_and_ends_with_its_client(
+    runs: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A batch holds so many texts, a long one counting for several."""
+    batches: list[list[int]] = []
+
+    def recorded(requests: list[Asked]) -> list[list[Rewrite]]:
+        batches.append([len(text) for asked in requests for text in asked.texts])
+        time.sleep(0.1)
+        return [[Rewrite(text, "unchanged", 0, 0, 1) for text in asked.texts] for asked in requests]
+
+    monkeypatch.setattr(rewriter, "rewritten", recorded)
+    replica = RewriterReplica(settings(runs, batch_texts=4).model_dump(mode="json"))
+
+    async def both() -> None:
+        long = asyncio.create_task(replica.rewrite(["x" * 7000] * 8, ["en"] * 8))
+        await asyncio.sleep(0.05)
+        long.cancel()
+        await replica.rewrite(["short"], ["en"])
+
+    asyncio.run(both())
+    assert batches == [[7000], [5]]
 
 
 def test_requests_of_several_rewriters_may_share_a_batch(runs: dict[str, Path]) -> None:

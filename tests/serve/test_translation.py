@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.perspective import equal_threshold, kappa
 from serve.errors import ApiError
 from serve.local import LocalArgs, check
 from serve.perspective import analyze
@@ -36,6 +35,17 @@ def test_the_fitted_curve_rises_and_finds_a_known_relation() -> None:
     assert np.all(np.diff(curve.theirs) >= 0)
     for score in (0.1, 0.4, 0.8):
         assert curve(score) == pytest.approx(score**0.5, abs=0.03)
+
+
+def test_as_many_texts_reach_a_threshold_as_on_the_other_scale() -> None:
+    """However little one score says of the other, and where half of ours are the same."""
+    rng = np.random.default_rng(0)
+    ours_N, theirs_N = np.maximum(rng.random(4000), 0.5), rng.beta(1, 4, 4000)
+    curve = fit(ours_N, theirs_N)
+    assert np.all(np.diff(curve.ours) > 0)
+    mapped_N = np.array([curve(score) for score in ours_N])
+    for threshold in (0.4, 0.6, 0.8):
+        assert (mapped_N >= threshold).mean() == pytest.approx((theirs_N >= threshold).mean(), abs=0.01)
 
 
 def test_a_mapping_comes_back_from_its_file(tmp_path: Path) -> None:
@@ -81,12 +91,3 @@ def test_a_mapping_of_another_model_is_known_before_anything_starts(tmp_path: Pa
     settings = LocalArgs(classifier=ClassifierSettings(model=str(run)), gateway=gateway)
     with pytest.raises(ValueError, match=r"holds mappings for other, and [0-9a-f]{12} is served"):
         check(settings)
-
-
-def test_agreement_and_thresholds_by_hand() -> None:
-    """Of four texts both flag one, one flags another: observed 0.75, by chance 0.5 x 0.25 + 0.5 x 0.75 = 0.5."""
-    first_N, second_N = np.array([True, True, False, False]), np.array([True, False, False, False])
-    assert kappa(first_N, second_N) == pytest.approx(0.5)
-    assert kappa(second_N & False, second_N & False) == 1.0
-    ours_N = np.array([0.1, 0.2, 0.3, 0.4])
-    assert equal_threshold(ours_N, np.array([0.0, 0.0, 0.7, 0.9]), 0.6) == pytest.approx(0.25)

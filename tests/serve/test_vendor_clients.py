@@ -9,6 +9,7 @@ import openai
 import pytest
 from googleapiclient import discovery
 from googleapiclient.errors import HttpError
+from huggingface_hub import InferenceClient
 
 from detox.classifier.scorer import load_scorer
 from tests.rewriter.artifacts import CIVIL, RUDE, THANKS
@@ -106,7 +107,7 @@ def test_openai_moderates(service: Service, client: openai.OpenAI) -> None:
         assert result.category_scores.harassment_threatening == pytest.approx(threat, abs=1e-4)
     raw = client.moderations.with_raw_response.create(input=TEXT)
     assert "sexual" in raw.headers["x-unjudged-categories"]
-    with pytest.raises(openai.BadRequestError, match="Images are not judged here"):
+    with pytest.raises(openai.BadRequestError, match="Images are not supported"):
         client.moderations.create(input=[{"type": "image_url", "image_url": {"url": "https://example.org/a.png"}}])
 
 
@@ -119,3 +120,11 @@ def test_openai_chats_with_the_rewriter(client: openai.OpenAI) -> None:
     parts = [chunk.choices[0].delta.content or "" for chunk in stream if chunk.choices]
     assert "".join(parts) == f"{THANKS} {CIVIL}"
     assert next(model.id for model in client.models.list()) == "polite"
+
+
+def test_hugging_faces_client_reads_the_labels(service: Service) -> None:
+    """As it asks Text Embeddings Inference, at the address alone; of TEI's list it takes the first."""
+    found: Any = InferenceClient().text_classification(TEXT, model=service.url)
+    [expected, *_] = service.post("/predict", {"inputs": TEXT}).json()
+    assert found.label == expected["label"]
+    assert found.score == pytest.approx(expected["score"], abs=1e-4)
