@@ -34,11 +34,13 @@ def main(arguments: list[str] | None = None) -> None:
     torch.set_num_threads(options.threads)
     from detox.classifier.scorer import load_scorer
 
+    version = _version(options.model) if options.mapping else ""
     texts, theirs = read(Path(options.data))
     scores = load_scorer(options.model).score(texts)
     curves: dict[str, Curve] = {}
     for attribute, label in perspective_labels(scores.labels).items():
-        if (theirs_N := theirs.get(attribute)) is None:
+        theirs_N = theirs.get(attribute, np.array([]))
+        if np.isnan(theirs_N).all():
             continue
         known_N = ~np.isnan(theirs_N)
         ours_N, theirs_N = scores.column(label)[known_N].astype(float), theirs_N[known_N]
@@ -46,7 +48,7 @@ def main(arguments: list[str] | None = None) -> None:
         for line in compared(attribute, label, ours_N, theirs_N):
             print(json.dumps(line), flush=True)
     if options.mapping:
-        written = _merged(Path(options.mapping), _version(options.model), curves)
+        written = _merged(Path(options.mapping), version, curves)
         print(f"mapping: {options.mapping} ({', '.join(written.curves)})")
 
 

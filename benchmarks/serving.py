@@ -33,6 +33,8 @@ from benchmarks.lines import print_line, rounds
 
 CONNECTIONS = 64
 BATCH = 32
+BATCH_CONNECTIONS = 16
+"""That send batches: while the engine has those of half of them, the other half is on its way."""
 SHORT = 120
 """Characters of a short comment, at most."""
 START_S = 120
@@ -123,7 +125,7 @@ def _round(
     with service(ours) as url:
         classify = f"{url}/v1/classify"
         runs["haproxy"].append(_rate(classify, single, options.seconds))
-        runs["batches"].append(BATCH * _rate(classify, batches, options.seconds, connections=8))
+        runs["batches"].append(BATCH * _rate(classify, batches, options.seconds, connections=BATCH_CONNECTIONS))
         latencies.append(_at_half_load(classify, single, runs["haproxy"][-1] / 2, options.seconds))
     with service(ours, {"RAY_SERVE_ENABLE_HA_PROXY": "0"}) as url:
         runs["python"].append(_rate(f"{url}/v1/classify", single, options.seconds))

@@ -94,7 +94,7 @@ def parsed(body: bytes, rewriting: Rewriting) -> Completion:
 
 
 def _refusal(place: str, fault: Mapping[str, Any]) -> ApiError:
-    return ApiError("invalid", f"Invalid value for '{place}': {fault['msg']}.", param=place)
+    return ApiError("invalid", f"Invalid value for '{place or 'the body'}': {fault['msg']}.", param=place)
 
 
 def _text(request: ChatRequest) -> str:

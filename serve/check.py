@@ -62,29 +62,29 @@ def check(path: Path) -> ServeDeploySchema:
         raise ValueError(f"{path} has keys that Serve does not know, and would ignore: {', '.join(unknown)}")
     if len(config.applications) != 1:
         raise ValueError(f"{path} must have one application, has {len(config.applications)}: rates are counted for one")
-    for application in config.applications:
-        if application.import_path != IMPORT_PATH:
-            raise ValueError(f"{path}: import_path must be {IMPORT_PATH}, was {application.import_path}")
-        try:
-            args = Args.model_validate(application.args)
-        except ValidationError as error:
-            raise ValueError(f"{path}: args of {application.name}: {error}") from None
-        try:
-            check_exposure(config.http_options.host, args.gateway)
-        except ValueError as error:
-            raise ValueError(f"{path}: {error}") from None
-        seconds = config.http_options.request_timeout_s
-        if seconds is not None and seconds <= ANSWER_SECONDS:
-            raise ValueError(
-                f"{path}: http_options.request_timeout_s must be above {ANSWER_SECONDS:.0f}, was {seconds}: Serve "
-                "would give up a request before the gateway refuses it in the vendor's words"
-            )
-        made = [name for name in DEPLOYMENTS if name != "rewriter" or args.rewriter.model]
-        for deployment in application.deployments:
-            if deployment.name not in made:
-                raise ValueError(f"{path}: there is no deployment {deployment.name!r}: choose one of {', '.join(made)}")
-        check_deployments(path, tree["applications"][0].get("deployments", []))
-        check_runtime_env(path, "the application", tree["applications"][0].get("runtime_env"))
+    [application], [given] = config.applications, tree["applications"]
+    if application.import_path != IMPORT_PATH:
+        raise ValueError(f"{path}: import_path must be {IMPORT_PATH}, was {application.import_path}")
+    try:
+        args = Args.model_validate(application.args)
+    except ValidationError as error:
+        raise ValueError(f"{path}: args of {application.name}: {error}") from None
+    try:
+        check_exposure(config.http_options.host, args.gateway)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    seconds = config.http_options.request_timeout_s
+    if seconds is not None and seconds <= ANSWER_SECONDS:
+        raise ValueError(
+            f"{path}: http_options.request_timeout_s must be above {ANSWER_SECONDS:.0f}, was {seconds}: Serve would "
+            "give up a request before the gateway refuses it in the vendor's words"
+        )
+    made = [name for name in DEPLOYMENTS if name != "rewriter" or args.rewriter.model]
+    for deployment in application.deployments:
+        if deployment.name not in made:
+            raise ValueError(f"{path}: there is no deployment {deployment.name!r}: choose one of {', '.join(made)}")
+    check_deployments(path, given.get("deployments", []))
+    check_runtime_env(path, "the application", given.get("runtime_env"))
     return config
 
 

@@ -26,7 +26,7 @@ class Suggestion(NamedTuple):
     scores: dict[str, float | None]
     """0..1 by our own labels; None: nothing was said."""
     lang: str
-    """ISO 639-1; empty: not known."""
+    """As the client gave it, or detected (ISO 639-1); empty: not known."""
     community: str
     session: str
     """Both as the client named them, cut to 256 characters, or empty."""
@@ -65,10 +65,15 @@ class FeedbackStore:
             lines += json.dumps(row, ensure_ascii=False) + "\n"
         path = self._folder / f"{now:%Y-%m-%d}-{self._own}.jsonl"
         try:
-            with self._lock, open(path, "a", encoding="utf-8", errors="replace", opener=_private) as file:
-                file.write(lines)
-                file.flush()
-                os.fsync(file.fileno())
+            with self._lock, open(path, "ab", opener=_private) as file:
+                begin = file.tell()
+                try:
+                    file.write(lines.encode("utf-8", "replace"))
+                    file.flush()
+                    os.fsync(file.fileno())
+                except OSError:
+                    os.ftruncate(file.fileno(), begin)  # whoever is refused tells us again
+                    raise
         except OSError:
             message = "The suggestion could not be stored: try again later."
             raise ApiError("unavailable", message, retry_after=60) from None

@@ -53,7 +53,7 @@ UNJUDGED = "x-unjudged-categories"
 DECISION, VERSION = "x-decision-id", "x-model-version"
 REQUEST = "x-request-id"
 """The decision again, where OpenAI's clients look for it."""
-FAILED = "The service failed; where it did is in its log, under this answer's time."
+FAILED = "The service failed; its log says where, under {decision}."
 TOO_SLOW = "The service took too long: ask again later, or send less at a time."
 
 Handler = Callable[[bytes, Key], Awaitable[Response]]
@@ -159,10 +159,12 @@ class Gateway:
                 self._meters.refused(path, "unavailable")
                 return refusal(ApiError("unavailable", TOO_SLOW, retry_after=5), words)
             except ClientDisconnect:
-                raise  # nobody is left to answer
+                return Response(status_code=499)  # nobody is left to read it
             except Exception as error:
-                log_fault(f"{path} failed", error)
-                return refusal(ApiError("internal", FAILED), words)
+                decision = native.decision_id()
+                log_fault(f"{path} failed ({decision})", error)
+                self._meters.refused(path, "internal")
+                return refusal(ApiError("internal", FAILED.format(decision=decision)), words, decision)
 
         return Route(path, endpoint, methods=["POST"])
 
@@ -195,10 +197,9 @@ class Gateway:
         texts = self._rewritable(native.listed(request.input))
         if request.stream:
             decision = native.decision_id()
-            events = native.detoxify_by_sentence(request, rewriting, decision)
-            stream = await self._stream(events, texts, native.status_and_body)
-            stream.headers[DECISION] = decision
-            return stream
+            return await self._stream(
+                "/v1/detoxify", native.detoxify_by_sentence(request, rewriting, decision), texts, decision
+            )
         with self._rewrites.of(texts):
             return decided(await native.detoxify(request, rewriting))
 
@@ -235,8 +236,9 @@ class Gateway:
         asked = chat.parsed(body, rewriting)
         texts = self._rewritable([asked.text])
         if asked.is_streamed:
-            events = chat.complete_by_sentence(asked, rewriting)
-            return await self._stream(events, texts, openai_messages.status_and_body)
+            return await self._stream(
+                "/v1/chat/completions", chat.complete_by_sentence(asked, rewriting), texts, native.decision_id()
+            )
         with self._rewrites.of(texts):
             return JSONResponse(await chat.complete(asked, rewriting))
 
@@ -260,14 +262,23 @@ class Gateway:
             raise ApiError("not_found", "No rewriter is served here: rewriter.model names none.")
         return self._rewriting
 
-    async def _stream(self, events: AsyncGenerator[bytes], texts: int, words: Words) -> Response:
+    async def _stream(self, path: str, events: AsyncGenerator[bytes], texts: int, decision: str) -> Response:
         """Server-sent events. What is wrong with the request, or a full house, is known before the first and answered
-        as ever; what fails later, or takes too long, is the last event."""
+        as ever; what fails later, or takes too long, is the last event.
+
+        Args:
+            texts: what they count for.
+            decision: names the answer.
+        """
         until = asyncio.get_running_loop().time() + ANSWER_SECONDS
         with ExitStack() as stack:
             stack.enter_context(self._rewrites.of(texts))
             first = await anext(events)
             held = stack.pop_all()
+
+        def last(error: ApiError) -> bytes:
+            self._meters.refused(path, error.kind)
+            return event(words_of(path)(error)[1])
 
         async def to_the_end() -> AsyncIterator[bytes]:
             item: bytes | None = first
@@ -277,18 +288,20 @@ class Gateway:
                     async with asyncio.timeout_at(until):
                         item = await anext(events, None)
             except ApiError as error:
-                yield event(words(error)[1])
+                yield last(error)
             except TimeoutError:
-                yield event(words(ApiError("unavailable", TOO_SLOW, retry_after=5))[1])
+                yield last(ApiError("unavailable", TOO_SLOW, retry_after=5))
             except Exception as error:
-                log_fault("a stream failed", error)
-                yield event(words(ApiError("internal", FAILED))[1])
+                log_fault(f"a stream of {path} failed ({decision})", error)
+                yield last(ApiError("internal", FAILED.format(decision=decision)))
 
         async def end() -> None:
             held.close()
             await events.aclose()
 
-        return EventStream(to_the_end(), end)
+        stream = EventStream(to_the_end(), end)
+        stream.headers[DECISION] = decision
+        return stream
 
     # What needs no key
 
@@ -436,7 +449,7 @@ async def body_of(request: Request, most: int) -> bytes:
     return bytes(received)
 
 
-def refusal(error: ApiError, words: Words) -> Response:
+def refusal(error: ApiError, words: Words, decision: str = "") -> Response:
     status, body = words(error)
-    decision = native.decision_id()
+    decision = decision or native.decision_id()
     return JSONResponse(body, status, headers={**error.headers(), DECISION: decision, REQUEST: decision})

@@ -22,15 +22,13 @@ LOG_FORMAT = 'log-format "%ci:%cp [%tr] %ft %b/%s %TR/%Tw/%Tc/%Tr/%Ta %ST %B %ts
 """As HAProxy's own, but for the query, which may hold an API key: `?key=…` is Perspective's way."""
 UNAVAILABLE = Path(__file__).parent / "unavailable.http"
 """The answer where no replica is left."""
-
-
 SLOWEST_S, IDLE_S = 30, 75
 """For a client to send all of its request, and between two of them on one connection."""
 
 
 def private_folder() -> str:
     """A new folder that nobody else can look into."""
-    return tempfile.mkdtemp(prefix="detox-")  # short: a socket's path has 107 characters at most
+    return tempfile.mkdtemp(prefix="detox-", dir="/tmp")  # short: a socket's path has 107 characters at most
 
 
 def environment(folder: str, unavailable: str = str(UNAVAILABLE)) -> dict[str, str]:
@@ -68,7 +66,9 @@ def environment(folder: str, unavailable: str = str(UNAVAILABLE)) -> dict[str, s
 
 
 def main() -> None:
-    for name, value in environment(private_folder()).items():
+    folder = private_folder()
+    print(f"mkdir -p -m 700 {folder}")  # where these lines are kept, as in an image, it may be gone
+    for name, value in environment(folder).items():
         print(f"export {name}={shlex.quote(value)}")
 
 

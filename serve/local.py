@@ -53,16 +53,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
         shown = f"http://{settings.host}:{settings.port}"
         print(f"page:    {shown}/\nAPI:     {shown}/openapi.json\nmetrics: {metrics_url()}")
         print(f"model:   {settings.classifier.model}\nCtrl-C ends it.", flush=True)
-        signal.pause()
+        while True:
+            signal.pause()
 
 
 def _stop(number: int, frame: object) -> None:
     raise SystemExit(0)
 
 
+def _say_wait(number: int, frame: object) -> None:
+    print("ending; once more ends it at once, and may leave HAProxy behind", flush=True)
+    _on_signals(signal.SIG_DFL)
+
+
 def _on_signals(handler: Callable[[int, object], None] | signal.Handlers) -> None:
-    """What SIGINT and SIGTERM do from now on."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+    """What SIGINT, SIGTERM and SIGHUP do from now on."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, handler)
 
 
@@ -92,34 +98,39 @@ def check(settings: LocalArgs) -> None:
 
 @contextmanager
 def running(settings: LocalArgs) -> Iterator[None]:
-    """Ray and the application, which answers inside the block; SIGINT and SIGTERM end it, in good order."""
+    """Ray and the application, which answers inside the block; SIGINT, SIGTERM and SIGHUP end it in good order."""
     # Ray's own ports are open to all interfaces: whoever asks there needs a secret that only this service knows
     os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-    folder = private_folder()
-    for key, value in (environment(folder) | {key: str(free_port(port)) for key, port in OWN_PORTS.items()}).items():
-        os.environ.setdefault(key, value)
-    import ray
-    from ray import serve as ray_serve
-
-    from serve.app import build
-
     _on_signals(_stop)
+    folder = private_folder()
     try:
-        ray.init(address="local", logging_level=logging.ERROR, include_dashboard=False)
-        _on_signals(_stop)  # Ray's own handler of SIGTERM aborts
-        ray_serve.start(
-            proxy_location="HeadOnly",
-            http_options={"host": settings.host, "port": settings.port, "request_timeout_s": REQUEST_SECONDS},
-            logging_config={"enable_access_log": False},
-        )
-        tree = absolute(settings).model_dump(mode="json", exclude={"host", "port"})
-        ray_serve.run(build(tree), name="toxicity", route_prefix="/")
-        yield
+        ports = {key: str(free_port(port)) for key, port in OWN_PORTS.items()}
+        for key, value in (environment(folder) | ports).items():
+            os.environ.setdefault(key, value)
+        import ray
+        from ray import serve as ray_serve
+
+        from serve.app import build
+
+        try:
+            ray.init(address="local", logging_level=logging.ERROR, include_dashboard=False)
+            _on_signals(_stop)  # Ray's own handler of SIGTERM aborts
+            ray_serve.start(
+                proxy_location="HeadOnly",
+                http_options={"host": settings.host, "port": settings.port, "request_timeout_s": REQUEST_SECONDS},
+                logging_config={"enable_access_log": False},
+            )
+            tree = absolute(settings).model_dump(mode="json", exclude={"host", "port"})
+            ray_serve.run(build(tree), name="toxicity", route_prefix="/")
+            yield
+        finally:
+            _on_signals(_say_wait)
+            if ray.is_initialized():
+                try:
+                    ray_serve.shutdown()  # HAProxy would outlive Ray
+                finally:
+                    ray.shutdown()
     finally:
-        _on_signals(signal.SIG_IGN)
-        if ray.is_initialized():
-            ray_serve.shutdown()  # HAProxy would outlive Ray
-            ray.shutdown()
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
 ADAPTERS_KEPT = 4
 """Of those that were asked for last, in one replica. Serve sends a request to a replica that has its adapter."""
-
-
 MOST_SECONDS_A_BATCH = 600.0
 """A batch that takes longer is taken for one that hangs."""
 
@@ -85,8 +83,7 @@ class RewriterService:
 
 
 def groups(asked: Asked, most: int) -> Iterator[Asked]:
-    """The texts in their order, in parts of at most this weight (or of one text): others get in between, and what
-    nobody waits for any more ends with its part."""
+    """The texts in their order, in parts of at most this weight (or of one text)."""
     begin, held = 0, 0
     for at, text in enumerate(asked.texts):
         size = weight([text])
@@ -144,24 +141,23 @@ class RewriterReplica:
     async def rewrite(
         self, texts: list[str], langs: list[str], adapter: str = ""
     ) -> tuple[RewriterModel, list[Rewrite]]:
-        """The model, and a rewrite of each text, in order."""
+        """The model, and a rewrite of each text, in order; who leaves or fails leaves his later texts undone."""
         with without_texts():
             rewriter = await self._adapter(adapter) if adapter else self._service.main
-        parts = list(groups(Asked(rewriter, texts, langs), self._settings.batch_texts))
-        with without_texts():
-            found = await asyncio.gather(*map(self._batches, parts))
-        return self._service.model, [rewrite for part in found for rewrite in part]
+        found = list[Rewrite]()
+        for part in groups(Asked(rewriter, texts, langs), self._settings.batch_texts):
+            with without_texts():
+                found += await self._batches(part)  # one after the other: others get in between
+        return self._service.model, found
 
     @ray_serve.multiplexed(max_num_models_per_replica=ADAPTERS_KEPT)
     async def _adapter(self, name: str) -> Rewriter:
         """Loaded to the end, whether or not who asked first is still there."""
         if name not in self._loading:
-            self._loading[name] = asyncio.create_task(self._loaded(name), context=Context())
-        try:
-            return await asyncio.shield(self._loading[name])
-        finally:
-            if self._loading[name].done():
-                del self._loading[name]
+            loading = asyncio.create_task(self._loaded(name), context=Context())
+            loading.add_done_callback(lambda _: self._loading.pop(name, None))
+            self._loading[name] = loading
+        return await asyncio.shield(self._loading[name])
 
     async def _loaded(self, name: str) -> Rewriter:
         """In the model's own thread: an adapter is made of the model, which must not compute meanwhile."""

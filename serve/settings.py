@@ -71,9 +71,11 @@ class GatewaySettings(Config):
     """File of API keys (`serve.keys`); empty: everybody may do everything, so listen on this machine only."""
     bands: Bands = Bands()
     texts_under_way: int = Field(default=2048, ge=1)
-    """Texts at a time in one replica; what would be more is refused with 429 or 503 and Retry-After."""
+    """Texts at a time in one replica, a long one counting for several; what would be more is refused with 429 or 503
+    and Retry-After, but for a single request where nothing else is under way."""
     rewrites_under_way: int = Field(default=256, ge=1)
-    """Texts to be rewritten at a time in one replica."""
+    """Texts to be rewritten at a time in one replica, a long one counting for several; a request of more than these is
+    refused with 413."""
     explanations_under_way: int = Field(default=2, ge=1)
     """One costs as much as scoring a hundred texts."""
     most_body_bytes: int = Field(default=2_000_000, ge=1024)

@@ -94,14 +94,15 @@ class Translation:
 
 
 def fit(ours_N: np.ndarray, theirs_N: np.ndarray) -> Curve:
-    """The rising curve that gives our scores the distribution of theirs, at most 64 knots: as many of ours reach any
-    threshold as of theirs (equipercentile linking; Kolen and Brennan, Test Equating, 2014).
+    """The rising curve that gives our scores the distribution of theirs, at most 64 knots: about as many of ours reach
+    any threshold as of theirs (equipercentile linking; Kolen and Brennan, Test Equating, 2014). Where many of ours are
+    the same, theirs are taken in the middle.
 
     Least squares would come closer to each single score, and pull all of them towards the middle: high thresholds,
     which are those that people hold, would flag next to nothing.
     """
     theirs_K = np.linspace(theirs_N.min(), theirs_N.max(), MOST_KNOTS)
     below_K = np.searchsorted(np.sort(theirs_N), theirs_K) / len(theirs_N)
-    ours_K = np.quantile(ours_N, below_K).round(6)
-    is_last_K = np.append(np.diff(ours_K) > 0, True)  # of several knots at one score of ours the highest counts
-    return Curve(tuple(ours_K[is_last_K].tolist()), tuple(theirs_K[is_last_K].round(6).tolist()))
+    ours_J, knot_K = np.unique(np.quantile(ours_N, below_K).round(6), return_inverse=True)
+    theirs_J = np.bincount(knot_K, theirs_K) / np.bincount(knot_K)
+    return Curve(tuple(ours_J.tolist()), tuple(theirs_J.round(6).tolist()))

@@ -108,7 +108,8 @@ def load_trained(folder: Path, base_model: str, base_revision: str, beside: Load
     """What a run of ours left: a whole model, or adapters on top of their base model.
 
     Args:
-        beside: a model that is loaded already; adapters on the same base, of whatever run, share its weights.
+        beside: a model that is loaded already; adapters on the same base, of whatever run, share its weights. A base in
+            a folder is the same by the folder's name: it must not be trained again while it is in use.
 
     Raises:
         ModelUnavailableError: the base model is not there.

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from detox.classifier.engine import Engine
-from detox.classifier.exported import EngineName, Parity, check_parity, exported, parity
+from detox.classifier.exported import EngineName, Parity, check_parity, even_shares, exported, parity
 from detox.models import tiny
 
 TEXTS = ["you are an idiot", "thank you for the page", "", "stupid " * 200, "no way, you", "you are an idiot"]
@@ -31,7 +31,19 @@ def test_an_engine_says_what_torch_says(architecture: str, name: EngineName, tol
     found_NL = other.probabilities(TEXTS)
     np.testing.assert_allclose(found_NL, expected_NL, atol=tolerance)
     np.testing.assert_array_equal(found_NL[0], found_NL[5])
+    several_NL = exported(ours, name, tmp_path, threads=4).probabilities(TEXTS)
+    np.testing.assert_allclose(several_NL, expected_NL, atol=tolerance)
     np.testing.assert_array_equal(ours.probabilities(TEXTS), expected_NL)  # torch is as it was
+
+
+def test_shares_hold_about_as_many_tokens_in_order() -> None:
+    for tokens, count, expected in (
+        ([1, 1, 1, 1, 4], 2, [[0, 1, 2, 3], [4]]),
+        ([9, 1, 1], 2, [[0], [1, 2]]),
+        ([2], 3, [[], [0], []]),
+        ([1] * 6, 3, [[0, 1], [2, 3], [4, 5]]),
+    ):
+        assert [rows.tolist() for rows in even_shares(np.array(tokens), count)] == expected
 
 
 def test_what_is_exported_once_is_opened_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

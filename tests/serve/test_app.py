@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from ray.serve import Application
-from ray.serve._private.common import ReplicaState
 
 import serve.app
-from serve import replicas
 from serve.app import SETTINGS, build, undotted
-from serve.replicas import ReplicaCount
 from tests.serve.models import write_classifier
 
 
@@ -59,17 +54,3 @@ def test_the_module_has_an_app_where_its_settings_are(monkeypatch: pytest.Monkey
         serve.app.other  # noqa: B018
     monkeypatch.setenv(SETTINGS, json.dumps({"classifier": {"model": "runs/forum"}}))
     assert isinstance(serve.app.app, Application)
-
-
-@pytest.mark.parametrize("running", [ReplicaState.RUNNING, "RUNNING"])
-def test_replicas_are_counted_beside_the_requests(running: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What Serve says comes a moment later, from a thread; until then it is one."""
-    gateway = SimpleNamespace(replica_states={running: 3, "STARTING": 2})
-    found = SimpleNamespace(applications={"toxicity": SimpleNamespace(deployments={"gateway": gateway})})
-    monkeypatch.setattr(replicas.ray_serve, "status", lambda: found)
-    count = ReplicaCount("gateway")
-    assert count() in (1, 3)
-    deadline = time.monotonic() + 5
-    while count() != 3:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections.abc import Sequence
 from typing import Any
 
@@ -121,3 +122,21 @@ def test_it_begins_again_after_a_pause() -> None:
         return [await batcher(1), await batcher(2)]
 
     assert asyncio.run(ask()) == [2, 4]
+
+
+def test_a_batch_runs_in_no_clients_context() -> None:
+    """Serve cancels what runs in the context of a request whose client hung up."""
+    request: contextvars.ContextVar[str] = contextvars.ContextVar("request", default="none")
+    seen: list[str] = []
+
+    async def compute(items: Sequence[int]) -> Sequence[int]:
+        seen.append(request.get())
+        return items
+
+    async def run() -> None:
+        batcher: Batcher[int, int] = Batcher(compute, lambda item: 1, budget=4)
+        request.set("mine")
+        await batcher(1)
+
+    asyncio.run(run())
+    assert seen == ["none"]

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import grpc
@@ -16,7 +15,6 @@ from ray.serve.exceptions import BackPressureError
 
 from detox.rewriter.remote_request import RemoteError
 from serve import handles
-from serve.batching import Batcher
 from serve.errors import ApiError
 from serve.handles import TRIES, HandleJudge, HandleRewriting, call
 from serve.judge import Model
@@ -122,21 +120,3 @@ def test_a_rewriter_that_was_replaced_is_named() -> None:
     model, [found] = asyncio.run(rewriting.rewrite(["rude"], ["en"], ""))
     assert tuple(found) == rewrite
     assert model == rewriting.model == new
-
-
-def test_a_batch_runs_in_no_clients_context() -> None:
-    """Serve cancels what runs in the context of a request whose client hung up."""
-    request: contextvars.ContextVar[str] = contextvars.ContextVar("request", default="none")
-    seen: list[str] = []
-
-    async def compute(items: Sequence[int]) -> Sequence[int]:
-        seen.append(request.get())
-        return items
-
-    async def run() -> None:
-        batcher: Batcher[int, int] = Batcher(compute, lambda item: 1, budget=4)
-        request.set("mine")
-        await batcher(1)
-
-    asyncio.run(run())
-    assert seen == ["none"]

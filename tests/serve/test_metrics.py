@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from serve.metrics import Drift
+from serve.judge import Scored
+from serve.metrics import Drift, Meters
+from tests.serve.judges import MODEL
 
 
 def drifted(first: np.ndarray, now: np.ndarray) -> float:
@@ -42,3 +44,34 @@ def test_older_scores_count_for_less() -> None:
     for _ in range(8):
         drift.add(rng.beta(1, 5, 1000))
     assert drift.index() < before / 4
+
+
+class Recorded:
+    """A counter or gauge that keeps what it is given, by its tags."""
+
+    def __init__(self, *_: object, **__: object) -> None:
+        self.values: dict[tuple[str, ...], float] = {}
+
+    def inc(self, value: float = 1.0, *, tags: dict[str, str]) -> None:
+        self.values[tuple(tags.values())] = self.values.get(tuple(tags.values()), 0) + value
+
+    def set(self, value: float, *, tags: dict[str, str]) -> None:
+        self.values[tuple(tags.values())] = value
+
+
+def test_texts_and_flags_are_counted_by_version_and_label(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two texts of one version, one of another; flags are counted from the label's own threshold on."""
+    for kind in ("Counter", "Gauge"):
+        monkeypatch.setattr(f"serve.metrics.metrics.{kind}", Recorded)
+    meters, newer = Meters(every=0), MODEL._replace(version="newer")
+    values_NL = np.full((2, len(MODEL.labels)), 0.1, np.float32)
+    values_NL[0, MODEL.labels.index("insult")] = 0.5
+    values_NL[1, MODEL.labels.index("threat")] = 0.2  # its threshold
+    meters.scored(Scored(MODEL, values_NL))
+    meters.scored(Scored(newer, values_NL[:1]))
+    meters.refused("/v1/classify", "rate_limited")
+    counted = {name: getattr(meters, name).values for name in ("_texts", "_above", "_refused", "_gauge")}
+    assert counted["_texts"] == {("0123456789ab",): 2, ("newer",): 1}
+    assert counted["_above"] == {("insult",): 2, ("threat",): 1}
+    assert counted["_refused"] == {("/v1/classify", "rate_limited"): 1}
+    assert counted["_gauge"][("newer", "insult")] == 0

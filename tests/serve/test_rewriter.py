@@ -104,13 +104,18 @@ def test_a_long_request_lets_others_in_and_ends_with_its_client(
     monkeypatch.setattr(rewriter, "rewritten", recorded)
     replica = RewriterReplica(settings(runs, batch_texts=4).model_dump(mode="json"))
 
-    async def both() -> None:
-        long = asyncio.create_task(replica.rewrite(["x" * 7000] * 8, ["en"] * 8))
+    async def both(leaves: bool) -> None:
+        long = asyncio.create_task(replica.rewrite(["x" * 7000] * 3, ["en"] * 3))
         await asyncio.sleep(0.05)
-        long.cancel()
+        if leaves:
+            long.cancel()
         await replica.rewrite(["short"], ["en"])
+        await asyncio.wait([long])
 
-    asyncio.run(both())
+    asyncio.run(both(leaves=False))
+    assert batches == [[7000], [5], [7000], [7000]]
+    batches.clear()
+    asyncio.run(both(leaves=True))
     assert batches == [[7000], [5]]
 
 

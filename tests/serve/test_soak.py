@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -44,7 +45,7 @@ def test_load_while_replicas_die_and_models_are_rolled_over(
 ) -> None:
     models = [write_classifier(tmp_path / name, seed) for seed, name in enumerate(("before", "after"))]
     port, ports = free_port(), {name: str(free_port()) for name in OWN_PORTS}
-    url = f"http://127.0.0.1:{port}"
+    url, folder = f"http://127.0.0.1:{port}", private_folder()
     load_test = override(
         default(),
         {
@@ -57,7 +58,7 @@ def test_load_while_replicas_die_and_models_are_rolled_over(
             "run.name": "night",
         },
     )
-    with started_head(RAY, tmp_path_factory.mktemp("ray"), **environment(private_folder()), **ports) as head:
+    with started_head(RAY, tmp_path_factory.mktemp("ray"), **environment(folder), **ports) as head:
         deploy(head, models[0], port, tmp_path)
         wait_for(url, models[0])
         with ThreadPoolExecutor(1) as pool:
@@ -76,6 +77,7 @@ def test_load_while_replicas_die_and_models_are_rolled_over(
         words = [str(SERVE), "shutdown", "--yes", "--address", head["RAY_API_SERVER_ADDRESS"]]
         subprocess.run(words, env=dict(head), check=True, stdout=subprocess.DEVNULL)
         time.sleep(5)
+    shutil.rmtree(folder)
     check(summary, pq.read_table(tmp_path / "runs" / "night" / "outcomes.parquet").to_pylist())
 
 

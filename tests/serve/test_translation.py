@@ -48,6 +48,12 @@ def test_as_many_texts_reach_a_threshold_as_on_the_other_scale() -> None:
         assert (mapped_N >= threshold).mean() == pytest.approx((theirs_N >= threshold).mean(), abs=0.01)
 
 
+def test_scores_that_are_all_the_same_get_the_middle_of_what_theirs_are() -> None:
+    """A tenth of ours is at 1: that is the highest tenth of theirs, of which none is made the highest of all."""
+    ours_N, theirs_N = np.minimum(np.arange(1000) / 900, 1), np.arange(1000) / 1000
+    assert fit(ours_N, theirs_N)(1.0) == pytest.approx(0.95, abs=0.01)
+
+
 def test_a_mapping_comes_back_from_its_file(tmp_path: Path) -> None:
     written = Translation({"v1": {"INSULT": DOUBLE}, "v2": {}})
     written.save(tmp_path / "mapping.json")
