@@ -53,7 +53,7 @@ def test_a_test_leaves_its_figures_and_a_report(url: str, tmp_path: Path, capsys
     summary = run(config, "default")
     rows = pq.read_table(tmp_path / "load-test-default-s42" / "outcomes.parquet")
     assert summary["requests"] == summary["answered"] == rows.num_rows > 20
-    assert rows.column_names == ["due", "late", "seconds", "status", "right"]
+    assert rows.column_names == ["due", "late", "seconds", "status", "right", "says_when"]
     page = (tmp_path / "load-test-default-s42" / "report.html").read_text()
     assert "How many take longer" in page
     assert "report:" in capsys.readouterr().out
