@@ -123,7 +123,8 @@ function difference(before, after) {
   return parts;
 }
 
-function showRewrite(text, result) {
+// `scores`: of a label, before and after, by the classifier.
+function showRewrite(text, result, label, scores) {
   const ways = {
     model: "by the model",
     reranked: "chosen among candidates",
@@ -136,8 +137,8 @@ function showRewrite(text, result) {
   at("difference").hidden = !result.changed;
   const facts = [
     ["How", ways[result.how]],
-    ["Toxicity before", percent(result.toxicity_before)],
-    ["Toxicity after", percent(result.toxicity_after)],
+    [`Score of ${label.replaceAll("_", " ")}`, scores.map(percent).join(" → ")],
+    ["Rewriter’s own score", [result.toxicity_before, result.toxicity_after].map(percent).join(" → ")],
     ["Similarity", percent(result.similarity)],
   ];
   at("facts").replaceChildren(...facts.flatMap(([name, value]) => [make("dt", name), make("dd", value)]));
@@ -177,8 +178,9 @@ async function check(event) {
       say("Rewriting …");
       try {
         const [rewrite] = (await ask("v1/detoxify", { input: text })).results;
+        const [after] = (await ask("v1/classify", { input: rewrite.text })).results;
         if (isLate()) return;
-        showRewrite(text, rewrite);
+        showRewrite(text, rewrite, highest, [result, after].map((one) => one.probabilities[highest]));
       } catch (error) {
         failed.push(`Rewrite: ${error.message}`);
       }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -79,6 +80,10 @@ def test_a_text_is_scored_explained_and_rewritten_by_keyboard_alone(page: Page) 
     assert page.locator("#words mark").count() == len(RUDE.replace(",", " ,").replace("?", " ?").split())
     expect(page.locator("#rewritten")).to_have_text(CIVIL)
     assert "plonker" in page.locator("#difference del").all_inner_texts()[-1]
+    facts = page.locator("#facts").inner_text()
+    highest = page.get_by_label("Label", exact=True).input_value()
+    assert re.search(rf"Score of {highest}\s+\d+\.\d % → \d+\.\d %", facts)
+    assert re.search(r"Rewriter’s own score\s+\d+\.\d % → \d+\.\d %", facts)
     assert "removed: plonker" in (page.locator("#difference").text_content() or "")  # what a screen reader says
 
 
