@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import ExitStack
-from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -19,10 +18,8 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
+from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
-from starlette.types import Receive, Send
-from starlette.types import Scope as AsgiScope
 
 from serve import batches, chat, moderations, native, openai_messages, perspective, tei
 from serve.admission import RateLimits, Room
@@ -36,6 +33,17 @@ from serve.limits import ANSWER_SECONDS, CHARACTERS_A_TEXT, weight
 from serve.metrics import Meters
 from serve.openapi import document
 from serve.perspective_messages import discovery_document
+from serve.responses import (
+    ANSWERING,
+    DECISION,
+    VERSION,
+    EventStream,
+    Words,
+    body_of,
+    decided,
+    refusal,
+    with_ids,
+)
 from serve.rewriting import RewriterModel, Rewriting, Rewritten
 from serve.settings import LOCAL, GatewaySettings
 from serve.translation import Translate, Translation, as_it_is
@@ -50,15 +58,10 @@ PAGE_HEADERS = {
 }
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 UNJUDGED = "x-unjudged-categories"
-DECISION, VERSION = "x-decision-id", "x-model-version"
-REQUEST = "x-request-id"
-"""The decision again, where OpenAI's clients look for it."""
 FAILED = "The service failed; its log says where, under {decision}."
 TOO_SLOW = "The service took too long: ask again later, or send less at a time."
 
 Handler = Callable[[bytes, Key], Awaitable[Response]]
-Words = Callable[[ApiError], tuple[int, dict[str, Any]]]
-"""An API's own words for an error: status and body."""
 WORDS: dict[str, Words] = {
     "/v1alpha1/": perspective.status_and_body,
     "/$discovery/": perspective.status_and_body,
@@ -356,24 +359,6 @@ def words_of(path: str) -> Words:
     return next((words for prefix, words in WORDS.items() if path.startswith(prefix)), native.status_and_body)
 
 
-class EventStream(StreamingResponse):
-    """Server-sent events.
-
-    Args:
-        end: called once nothing more is sent: the stream is over, has failed, or its client has left.
-    """
-
-    def __init__(self, events: AsyncIterator[bytes], end: Callable[[], Awaitable[None]]) -> None:
-        super().__init__(events, media_type="text/event-stream", headers={"cache-control": "no-store"})
-        self._end = end
-
-    async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
-        try:
-            await super().__call__(scope, receive, send)
-        finally:
-            await self._end()
-
-
 class AdmittedJudge:
     """A judge that lets in so many texts at a time, and measures what it says; its version gets into the headers."""
 
@@ -387,7 +372,7 @@ class AdmittedJudge:
     async def scores(self, texts: Sequence[str]) -> Scored:
         with self.room.of(weight(texts)):
             scored = await self._judge.scores(texts)
-        _answering.set(scored.model.version)
+        ANSWERING.set(scored.model.version)
         self._meters.scored(scored)
         return scored
 
@@ -411,45 +396,5 @@ class NamedRewriting:
 
     async def rewrite(self, texts: Sequence[str], langs: Sequence[str], adapter: str) -> Rewritten:
         rewritten = await self._rewriting.rewrite(texts, langs, adapter)
-        _answering.set(rewritten.model.served(adapter)["version"])
+        ANSWERING.set(rewritten.model.served(adapter)["version"])
         return rewritten
-
-
-_answering: ContextVar[str] = ContextVar("answering", default="")
-"""Version of the model that answered this request; set where a model is asked."""
-
-
-def decided(answer: dict[str, Any]) -> Response:
-    """One of our own answers, whose headers say what its body says."""
-    return JSONResponse(answer, headers={DECISION: answer["decision"], VERSION: answer["model"]["version"]})
-
-
-def with_ids(response: Response) -> Response:
-    """With a decision id and the model's version, for which the vendors' bodies have no place."""
-    response.headers.setdefault(DECISION, native.decision_id())
-    response.headers[REQUEST] = response.headers[DECISION]
-    if version := _answering.get():
-        response.headers.setdefault(VERSION, version)
-    return response
-
-
-async def body_of(request: Request, most: int) -> bytes:
-    """Raises:
-    ApiError: more bytes than are read.
-    """
-    length = request.headers.get("content-length", "")
-    too_large = ApiError("too_large", f"The body must have at most {most:,} bytes.")
-    if length.isdigit() and int(length) > most:
-        raise too_large
-    received = bytearray()
-    async for chunk in request.stream():
-        received += chunk
-        if len(received) > most:
-            raise too_large
-    return bytes(received)
-
-
-def refusal(error: ApiError, words: Words, decision: str = "") -> Response:
-    status, body = words(error)
-    decision = decision or native.decision_id()
-    return JSONResponse(body, status, headers={**error.headers(), DECISION: decision, REQUEST: decision})

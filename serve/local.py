@@ -67,9 +67,10 @@ def _say_wait(number: int, frame: object) -> None:
 
 
 def _on_signals(handler: Callable[[int, object], None] | signal.Handlers) -> None:
-    """What SIGINT, SIGTERM and SIGHUP do from now on."""
+    """What SIGINT, SIGTERM and SIGHUP do from now on; what is ignored stays so, as under `nohup`."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, handler)
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
 def check(settings: LocalArgs) -> None:

@@ -113,10 +113,10 @@ def _openvino(engine: Engine, folder: Path, threads: int) -> Run:
     requests = [model.create_infer_request() for _ in range(threads)]
 
     def run(ids_BT: np.ndarray, mask_BT: np.ndarray) -> np.ndarray:
-        under_way = []
-        for request, rows in zip(requests, even_shares(mask_BT.sum(axis=1), threads), strict=True):
+        tokens_B, under_way = mask_BT.sum(axis=1), []
+        for request, rows in zip(requests, even_shares(tokens_B, threads), strict=True):
             if len(rows):
-                longest = int(mask_BT[rows].sum(axis=1).max())
+                longest = int(tokens_B[rows].max())
                 parts = (np.ascontiguousarray(part[rows, :longest]) for part in (ids_BT, mask_BT))
                 request.start_async(dict(zip(NAMES, parts, strict=True)))
                 under_way.append(request)

@@ -15,8 +15,9 @@ from schemathesis.checks import content_type_conformance, response_schema_confor
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
-from serve.gateway import DECISION, VERSION, Gateway
+from serve.gateway import Gateway
 from serve.openapi import PATHS, Described
+from serve.responses import DECISION, VERSION
 from serve.settings import GatewaySettings
 from tests.serve.judges import WordJudge
 from tests.serve.rewriters import Cutting
