@@ -84,6 +84,11 @@ class ClassifierService:
             settings.batch_tokens,
         )
 
+    @property
+    def calls_at_a_time(self) -> int:
+        """Of `forward`, from several threads: as many as help."""
+        return self._engine.calls_at_a_time
+
     def windows(self, texts: Sequence[str]) -> tuple[list[Window], list[int]]:
         """Windows of the cleaned texts, and which text each is of."""
         found = self._engine.windows([self._scorer.clean(text) for text in texts])
@@ -160,17 +165,19 @@ def groups(windows: Sequence[Window], most_tokens: int) -> Iterator[list[Window]
 
 
 class ClassifierReplica:
-    """What Serve runs. One thread has the model that scores, another the one that is explained."""
+    """What Serve runs. As many threads have the model that scores as are of use to its engine, another the one that is
+    explained."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
         self._settings = ClassifierSettings.model_validate(settings)
         self._service = ClassifierService(self._settings)
         self._service.forward(self._service.windows(WARM_UP)[0])
         self._probe = self._service.windows(WARM_UP[:1])[0]
-        self._model_thread = ThreadPoolExecutor(1, thread_name_prefix="model")
+        slots = self._service.calls_at_a_time
+        self._model_threads = ThreadPoolExecutor(slots, thread_name_prefix="model")
         self._explain_thread = ThreadPoolExecutor(1, thread_name_prefix="explain")
         self._batches: Batcher[list[Window], np.ndarray] = Batcher(
-            self._computed, tokens_of, self._settings.batch_tokens
+            self._computed, tokens_of, self._settings.batch_tokens, slots
         )
 
     async def check_health(self) -> None:
@@ -209,4 +216,4 @@ class ClassifierReplica:
 
     async def _forward(self, windows: Sequence[Window]) -> np.ndarray:
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._model_thread, self._service.forward, windows)
+        return await loop.run_in_executor(self._model_threads, self._service.forward, windows)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +12,7 @@ import pytest
 import torch
 
 from detox.classifier.engine import Engine
-from detox.classifier.exported import EngineName, Parity, check_parity, even_shares, exported, parity
+from detox.classifier.exported import EngineName, Parity, check_parity, even_parts, exported, parity
 from detox.models import tiny
 
 TEXTS = ["you are an idiot", "thank you for the page", "", "stupid " * 200, "no way, you", "you are an idiot"]
@@ -36,14 +39,41 @@ def test_an_engine_says_what_torch_says(architecture: str, name: EngineName, tol
     np.testing.assert_array_equal(ours.probabilities(TEXTS), expected_NL)  # torch is as it was
 
 
-def test_shares_hold_about_as_many_tokens_in_order() -> None:
+def test_openvino_tells_nobody_and_its_threads_begin_together() -> None:
+    """In a process of its own, whose threads take turns so often that a deadlock at their first use would show."""
+    code = """
+import sys, tempfile, pathlib
+told = []
+sys.addaudithook(lambda event, given: told.append(event) if event in {"os.fork", "socket.connect"} else None)
+from detox.classifier.exported import exported
+from tests.classifier.test_exported import TEXTS, engine
+with tempfile.TemporaryDirectory() as folder:
+    ours = exported(engine(), "openvino", pathlib.Path(folder), threads=2)
+    sys.setswitchinterval(1e-6)
+    print(ours.probabilities(TEXTS * 40).shape, ours.calls_at_a_time, told)
+"""
+    finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert finished.stdout.splitlines()[-1:] == ["(240, 3) 2 []"], finished.stderr
+
+
+def test_calls_at_the_same_time_get_their_own_answers(tmp_path: Path) -> None:
+    ours = exported(engine(), "openvino", tmp_path, threads=2)
+    texts = [[f"you {word} " * times for times in range(1, 30)] for word in ("idiot", "page", "stupid", "thank")]
+    with ThreadPoolExecutor(4) as pool:
+        for found_NL, expected_NL in zip(
+            pool.map(ours.probabilities, texts * 5), [ours.probabilities(some) for some in texts] * 5, strict=True
+        ):
+            np.testing.assert_allclose(found_NL, expected_NL, atol=1e-3)
+
+
+def test_parts_hold_about_as_many_tokens_in_order() -> None:
     for tokens, count, expected in (
         ([1, 1, 1, 1, 4], 2, [[0, 1, 2, 3], [4]]),
         ([9, 1, 1], 2, [[0], [1, 2]]),
         ([2], 3, [[], [0], []]),
         ([1] * 6, 3, [[0, 1], [2, 3], [4, 5]]),
     ):
-        assert [rows.tolist() for rows in even_shares(np.array(tokens), count)] == expected
+        assert [rows.tolist() for rows in even_parts(np.array(tokens), count)] == expected
 
 
 def test_what_is_exported_once_is_opened_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
