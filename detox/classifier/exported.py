@@ -33,8 +33,10 @@ BATCH_TOKENS: dict[EngineName, int] = {"onnx_int8": 1024, "openvino": 16_384}
 """Of a forward pass, padding included; OpenVINO's is computed in parts."""
 CALLS_AT_A_TIME: dict[EngineName, int] = {"onnx_int8": 1, "openvino": 2}
 """A thread of OpenVINO's that is through with its part of one batch takes one of the next."""
-PART_TOKENS = 1024
-"""That one of OpenVINO's threads computes at a time, at most, about."""
+PART_TOKENS = 512
+"""That one of OpenVINO's threads computes at a time, about, at most: more would be more padding."""
+ROWS = 8
+"""Parts of a large batch are so many rows, or several times as many: OpenVINO prepares for each new shape."""
 
 Run = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """Token ids and attention mask in, logits out."""
@@ -153,7 +155,10 @@ def even_parts(tokens_B: np.ndarray, count: int) -> list[np.ndarray]:
     """Rows in their order in so many parts of about as many tokens, each row where its middle is; a part may be
     empty."""
     bounds = tokens_B.sum() * np.arange(1, count) / count
-    return np.split(np.arange(len(tokens_B)), np.searchsorted(tokens_B.cumsum() - tokens_B / 2, bounds))
+    cuts = np.searchsorted(tokens_B.cumsum() - tokens_B / 2, bounds)
+    if len(tokens_B) >= 2 * ROWS * count:
+        cuts = np.rint(cuts / ROWS).astype(np.int64) * ROWS
+    return np.split(np.arange(len(tokens_B)), cuts)
 
 
 def _onnx(engine: Engine, folder: Path) -> Path:

@@ -72,6 +72,7 @@ def test_parts_hold_about_as_many_tokens_in_order() -> None:
         ([9, 1, 1], 2, [[0], [1, 2]]),
         ([2], 3, [[], [0], []]),
         ([1] * 6, 3, [[0, 1], [2, 3], [4, 5]]),
+        ([1] * 34, 2, [list(range(16)), list(range(16, 34))]),
     ):
         assert [rows.tolist() for rows in even_parts(np.array(tokens), count)] == expected
 
