@@ -27,12 +27,16 @@ def servable(name: str) -> tuple[Path, str]:
     return folder, hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest()[:12]
 
 
+class ReplacedError(ValueError):
+    """An artifact that is read again is another one by now."""
+
+
 def check_version(what: str, served: str, now: str) -> None:
     """Raises:
-    ValueError: an artifact that is read again is another one by now.
+    ReplacedError: the version that was served is not that which is there now.
     """
     if now != served:
-        raise ValueError(f"{what} was {served} when this replica started and is {now} now: deploy again")
+        raise ReplacedError(f"{what} was {served} when this replica started and is {now} now: deploy again")
 
 
 def run_name(name: str) -> str:

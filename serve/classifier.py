@@ -1,7 +1,7 @@
 """The classifier behind the gateway: texts in, probabilities out, in batches by tokens.
 
 `ClassifierService` is plain; `ClassifierReplica` is what Serve runs. A text is cleaned and cut into windows when it
-comes; windows of all requests wait together until the batch before is done, and travel in one of at most
+comes; windows of all requests wait together until the engine has room for a batch, and travel in one of at most
 `batch_tokens`. Within a batch windows are computed once each, sorted by length (`detox.classifier.engine`).
 
 Shapes: N texts, W windows, L labels.

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from detox.rewriter.remote_request import RemoteError, StoppedError
+from serve.artifacts import ReplacedError
 
 log = logging.getLogger("ray.serve")
 """Serve's own, so that its `logging_config` holds for it."""
@@ -23,6 +24,7 @@ def without_texts() -> Iterator[None]:
 
     Raises:
         RemoteError: the endpoint behind the model failed.
+        ReplacedError: the model's files are another model's by now.
         ModelFault: in place of any other exception.
     """
     try:
@@ -31,6 +33,8 @@ def without_texts() -> Iterator[None]:
         status, position = getattr(error, "status", None), getattr(error, "position", 0)
         log.error("the remote model failed: status %s", status)
         raise RemoteError(position, status, "the endpoint failed", "see its own log") from None
+    except ReplacedError:
+        raise
     except Exception as error:
         log_fault("a model failed", error)
         raise ModelFault(type(error).__name__) from None

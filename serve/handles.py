@@ -18,6 +18,7 @@ from ray.serve.handle import DeploymentHandle
 
 from detox.rewriter.remote_request import RemoteError
 from detox.rewriter.rerank import Rewrite
+from serve.artifacts import ReplacedError
 from serve.batching import Batcher
 from serve.errors import ApiError
 from serve.judge import Model, Scored
@@ -43,7 +44,7 @@ async def call(method: Any, *arguments: Any) -> Any:
 
     Raises:
         ApiError: `unavailable`: the deployment's queue is full, it answers too late or not at all, its replicas keep
-            dying, or the remote model behind it fails.
+            dying, the remote model behind it fails, or its files were replaced.
     """
     try:
         async with asyncio.timeout(CALL_SECONDS):
@@ -56,6 +57,9 @@ async def call(method: Any, *arguments: Any) -> Any:
                 except RemoteError:
                     message = "The remote model does not answer: ask again later."
                     raise ApiError("unavailable", message, retry_after=10) from None
+                except ReplacedError:
+                    message = "The model's files are another model's by now: the service must be deployed again."
+                    raise ApiError("unavailable", message, retry_after=60) from None
                 except LOST:
                     await asyncio.sleep(PAUSE_SECONDS)
                 except asyncio.CancelledError:

@@ -33,8 +33,9 @@ BATCH_TOKENS: dict[EngineName, int] = {"onnx_int8": 1024, "openvino": 16_384}
 """Of a forward pass, padding included; OpenVINO's is computed in parts."""
 CALLS_AT_A_TIME: dict[EngineName, int] = {"onnx_int8": 1, "openvino": 2}
 """A thread of OpenVINO's that is through with its part of one batch takes one of the next."""
-PART_TOKENS = 512
-"""That one of OpenVINO's threads computes at a time, about, at most: more would be more padding."""
+LEAST_TOKENS, MOST_TOKENS, LEAST_ROWS = 512, 2048, 24
+"""Of a part that one of OpenVINO's threads computes at a time, about. Short rows differ more in length: the smaller a part,
+the less padding; long ones are faster in larger parts."""
 ROWS = 8
 """Parts of a large batch are so many rows, or several times as many: OpenVINO prepares for each new shape."""
 
@@ -143,8 +144,10 @@ def _openvino(engine: Engine, folder: Path, threads: int) -> Run:
 
     def run(ids_BT: np.ndarray, mask_BT: np.ndarray) -> np.ndarray:
         tokens_B = mask_BT.sum(axis=1)
-        rounds = math.ceil(tokens_B.sum() / (threads * PART_TOKENS))
-        parts = [(rows, int(tokens_B[rows].max())) for rows in even_parts(tokens_B, rounds * threads) if len(rows)]
+        small, large = (math.ceil(tokens_B.sum() / size) for size in (LEAST_TOKENS, MOST_TOKENS))
+        count = max(large, min(small, len(tokens_B) // LEAST_ROWS))
+        shares = even_parts(tokens_B, count + -count % threads)
+        parts = [(rows, int(tokens_B[rows].max())) for rows in shares if len(rows)]
         done = [pool.submit(logits, ids_BT[rows, :longest], mask_BT[rows, :longest]) for rows, longest in parts]
         return np.concatenate([part.result() for part in done])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import traceback
 from pathlib import Path
 
@@ -12,7 +13,8 @@ import pytest
 import serve.classifier
 from detox.classifier.model_scorers import TransformerScorer
 from detox.classifier.scorer import load_scorer
-from detox.governance.manifest import ManifestError
+from detox.governance.manifest import ManifestError, write_manifest
+from serve.artifacts import ReplacedError
 from serve.classifier import ClassifierReplica, ClassifierService, groups, over_texts
 from serve.faults import ModelFault
 from serve.settings import ClassifierSettings
@@ -122,6 +124,17 @@ def test_a_fault_names_no_text(run: Path, monkeypatch: pytest.MonkeyPatch, caplo
         assert "secret" not in "".join(traceback.format_exception(caught.value))
     assert "in broken" in caplog.text  # where it came from
     assert "the secret" not in caplog.text.replace("raise ValueError(\"cannot read 'the secret text'\")", "")
+
+
+def test_scores_of_one_model_are_not_explained_by_its_successor(tmp_path: Path) -> None:
+    """Trained again under the same path, once the replica had started."""
+    run = write_classifier(tmp_path / "forum")
+    replica = ClassifierReplica(settings(run).model_dump(mode="json"))
+    facts = json.loads((run / "artifact" / "detox.json").read_text())
+    (run / "artifact" / "detox.json").write_text(json.dumps(facts, indent=2))
+    write_manifest(run / "artifact", {"job": "test"})
+    with pytest.raises(ReplacedError, match="the classifier was .* when this replica started and is .* now"):
+        asyncio.run(replica.explain("you are an idiot", "", "attention"))
 
 
 def test_what_may_not_be_served(run: Path, tmp_path: Path) -> None:
