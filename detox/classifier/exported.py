@@ -34,8 +34,8 @@ BATCH_TOKENS: dict[EngineName, int] = {"onnx_int8": 1024, "openvino": 16_384}
 CALLS_AT_A_TIME: dict[EngineName, int] = {"onnx_int8": 1, "openvino": 2}
 """A thread of OpenVINO's that is through with its part of one batch takes one of the next."""
 LEAST_TOKENS, MOST_TOKENS, LEAST_ROWS = 512, 2048, 24
-"""Of a part that one of OpenVINO's threads computes at a time, about. Short rows differ more in length: the smaller a part,
-the less padding; long ones are faster in larger parts."""
+"""Of a part that one of OpenVINO's threads computes at a time, about. Short rows differ more in length: the smaller a
+part, the less padding; long ones are faster in larger parts."""
 ROWS = 8
 """Parts of a large batch are so many rows, or several times as many: OpenVINO prepares for each new shape."""
 
