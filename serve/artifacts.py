@@ -36,7 +36,10 @@ def check_version(what: str, served: str, now: str) -> None:
     ReplacedError: the version that was served is not that which is there now.
     """
     if now != served:
-        raise ReplacedError(f"{what} was {served} when this replica started and is {now} now: deploy again")
+        raise ReplacedError(
+            f"{what} was {served} when this replica started and is {now} now: start the service again, or deploy each "
+            "under a path of its own"
+        )
 
 
 def run_name(name: str) -> str:

@@ -58,7 +58,7 @@ async def call(method: Any, *arguments: Any) -> Any:
                     message = "The remote model does not answer: ask again later."
                     raise ApiError("unavailable", message, retry_after=10) from None
                 except ReplacedError:
-                    message = "The model's files are another model's by now: the service must be deployed again."
+                    message = "The model's files are another model's by now: the service must be started again."
                     raise ApiError("unavailable", message, retry_after=60) from None
                 except LOST:
                     await asyncio.sleep(PAUSE_SECONDS)

@@ -100,7 +100,6 @@ def check(settings: LocalArgs) -> None:
 @contextmanager
 def running(settings: LocalArgs) -> Iterator[None]:
     """Ray and the application, which answers inside the block; SIGINT, SIGTERM and SIGHUP end it in good order."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray would tell a server elsewhere of each start
     # Ray's own ports are open to all interfaces: whoever asks there needs a secret that only this service knows
     os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     _on_signals(_stop)

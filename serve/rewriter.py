@@ -67,7 +67,8 @@ class RewriterService:
         """Loads it; an adapter on the main rewriter's base shares its weights.
 
         Raises:
-            ValueError: it is not what it was when this replica started, or its manifest does not hold any more.
+            ReplacedError: it is not what it was when this replica started.
+            ValueError: its manifest does not hold any more.
         """
         folder, version = self._adapters[name]
         rewriter, now = self._load(str(folder), beside=self.main)

@@ -54,7 +54,7 @@ class Engine:
         device: empty: the GPU where there is one.
 
     Attributes:
-        calls_at_a_time: that several threads may make together with a gain; more are right, but no faster.
+        calls_at_a_time: how many calls from threads of their own gain by going together; more are safe, but no faster.
 
     Raises:
         ValueError: a `max_length` beyond what the model reads, or one that leaves a window no room.

@@ -34,10 +34,11 @@ BATCH_TOKENS: dict[EngineName, int] = {"onnx_int8": 1024, "openvino": 16_384}
 CALLS_AT_A_TIME: dict[EngineName, int] = {"onnx_int8": 1, "openvino": 2}
 """A thread of OpenVINO's that is through with its part of one batch takes one of the next."""
 LEAST_TOKENS, MOST_TOKENS, LEAST_ROWS = 512, 2048, 24
-"""Of a part that one of OpenVINO's threads computes at a time, about. Short rows differ more in length: the smaller a
-part, the less padding; long ones are faster in larger parts."""
+"""What a part of a batch should have that one of OpenVINO's threads computes at a time; small batches have smaller
+parts, one a thread. Short rows differ more in length: the smaller a part, the less padding; long ones are faster in
+larger parts, and parts of fewer than `LEAST_ROWS` of them gain nothing."""
 ROWS = 8
-"""Parts of a large batch are so many rows, or several times as many: OpenVINO prepares for each new shape."""
+"""Where parts are twice as large or larger, cuts are at multiples of these: OpenVINO prepares for each new shape."""
 
 Run = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """Token ids and attention mask in, logits out."""
@@ -91,7 +92,7 @@ def exported(engine: Engine, name: EngineName, folder: Path, threads: int) -> En
         batch_tokens=BATCH_TOKENS[name],
         device="cpu",
     )
-    found.calls_at_a_time = CALLS_AT_A_TIME[name]
+    found.calls_at_a_time = min(CALLS_AT_A_TIME[name], threads)
     return found
 
 
@@ -136,8 +137,8 @@ def _openvino(engine: Engine, folder: Path, threads: int) -> Run:
         own.request.infer(dict(zip(NAMES, map(np.ascontiguousarray, (ids_BT, mask_BT)), strict=True)))
         return np.array(own.request.get_tensor("logits").data)
 
-    # in this thread first: its bindings make a table when they first read an array, and two threads that both come to
-    # that lock each other out for good
+    # in this thread first: OpenVINO's bindings make a table when they first read an array, and two threads that both
+    # come to that lock each other out for good
     begin()
     logits(*(np.ones((1, 4), np.int64) for _ in NAMES))
     pool = ThreadPoolExecutor(threads, thread_name_prefix="openvino", initializer=begin)
@@ -155,8 +156,8 @@ def _openvino(engine: Engine, folder: Path, threads: int) -> Run:
 
 
 def even_parts(tokens_B: np.ndarray, count: int) -> list[np.ndarray]:
-    """Rows in their order in so many parts of about as many tokens, each row where its middle is; a part may be
-    empty."""
+    """Rows in their order in so many parts of about as many tokens, each row where its middle is (large parts are
+    rounded to `ROWS` rows); a part may be empty."""
     bounds = tokens_B.sum() * np.arange(1, count) / count
     cuts = np.searchsorted(tokens_B.cumsum() - tokens_B / 2, bounds)
     if len(tokens_B) >= 2 * ROWS * count:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -39,30 +40,37 @@ def test_an_engine_says_what_torch_says(architecture: str, name: EngineName, tol
     np.testing.assert_array_equal(ours.probabilities(TEXTS), expected_NL)  # torch is as it was
 
 
-def test_openvino_tells_nobody_and_its_threads_begin_together() -> None:
-    """In a process of its own, whose threads take turns so often that a deadlock at their first use would show."""
+def test_openvino_tells_nobody_and_its_threads_begin_together(tmp_path: Path) -> None:
+    """In a process of its own, whose threads take turns so often that a deadlock at their first use is likely to show.
+    The variables and the file by which it would not be told anyway are away."""
     code = """
-import sys, tempfile, pathlib
+import pathlib, sys
 told = []
 sys.addaudithook(lambda event, given: told.append(event) if event in {"os.fork", "socket.connect"} else None)
 from detox.classifier.exported import exported
 from tests.classifier.test_exported import TEXTS, engine
-with tempfile.TemporaryDirectory() as folder:
-    ours = exported(engine(), "openvino", pathlib.Path(folder), threads=2)
-    sys.setswitchinterval(1e-6)
-    print(ours.probabilities(TEXTS * 40).shape, ours.calls_at_a_time, told)
+ours = exported(engine(), "openvino", pathlib.Path(sys.argv[1]), threads=2)
+sys.setswitchinterval(1e-6)
+texts = [f"{text} {turn}" for turn in range(40) for text in TEXTS]
+print(ours.probabilities(texts).shape, ours.calls_at_a_time, told)
 """
-    finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    kept = {key: value for key, value in os.environ.items() if key not in {"CI", "TF_BUILD", "JENKINS_URL"}}
+    finished = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)],
+        env=kept | {"HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     assert finished.stdout.splitlines()[-1:] == ["(240, 3) 2 []"], finished.stderr
 
 
 def test_calls_at_the_same_time_get_their_own_answers(tmp_path: Path) -> None:
     ours = exported(engine(), "openvino", tmp_path, threads=2)
     texts = [[f"you {word} " * times for times in range(1, 30)] for word in ("idiot", "page", "stupid", "thank")]
+    expected = [ours.probabilities(some) for some in texts]
     with ThreadPoolExecutor(4) as pool:
-        for found_NL, expected_NL in zip(
-            pool.map(ours.probabilities, texts * 5), [ours.probabilities(some) for some in texts] * 5, strict=True
-        ):
+        for found_NL, expected_NL in zip(pool.map(ours.probabilities, texts * 5), expected * 5, strict=True):
             np.testing.assert_allclose(found_NL, expected_NL, atol=1e-3)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 import traceback
 from pathlib import Path
 
@@ -39,19 +40,58 @@ def test_it_says_what_it_is(run: Path) -> None:
     assert ClassifierService(settings(run / "artifact")).model == model
 
 
-def test_requests_that_come_together_get_what_each_gets_alone(run: Path) -> None:
-    """Long texts span several windows, and their windows several batches."""
+@pytest.mark.parametrize(("engine", "slots", "tolerance"), [("torch", 1, 1e-5), ("openvino", 2, 0.02)])
+def test_requests_that_come_together_get_what_each_gets_alone(
+    engine: str, slots: int, tolerance: float, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Long texts span several windows, and their windows several batches, of which several may be under way."""
+    monkeypatch.setattr(serve.classifier, "engines_folder", lambda: tmp_path)
     expected_NL = load_scorer(str(run)).score(TEXTS).values_NL
-    replica = ClassifierReplica(settings(run, batch_tokens=512).model_dump(mode="json"))
+    changes = {} if engine == "torch" else {"engine": engine, "threads": 2}
+    replica = ClassifierReplica(settings(run, batch_tokens=512, **changes).model_dump(mode="json"))
+    most, forward = [0], replica._forward
+
+    async def counted(windows: list[list[int]]) -> np.ndarray:
+        most.append(len(replica._begun))
+        return await forward(windows)
+
+    monkeypatch.setattr(replica, "_forward", counted)
 
     async def together() -> list[np.ndarray]:
-        requests = [[text] for text in TEXTS] + [TEXTS, TEXTS[::-1]]
+        requests = [[text] for text in TEXTS] + [TEXTS, TEXTS[::-1]] * 5
         return [scores for _, scores in await asyncio.gather(*map(replica.score, requests))]
 
-    *single, whole, backwards = asyncio.run(together())
-    np.testing.assert_allclose(np.concatenate(single), expected_NL, atol=1e-5)
-    np.testing.assert_allclose(whole, expected_NL, atol=1e-5)
-    np.testing.assert_allclose(backwards, expected_NL[::-1], atol=1e-5)
+    found = asyncio.run(together())
+    np.testing.assert_allclose(np.concatenate(found[: len(TEXTS)]), expected_NL, atol=tolerance)
+    for whole, backwards in zip(found[len(TEXTS) :: 2], found[len(TEXTS) + 1 :: 2], strict=True):
+        np.testing.assert_allclose(whole, expected_NL, atol=tolerance)
+        np.testing.assert_allclose(backwards, expected_NL[::-1], atol=tolerance)
+    assert max(most) == slots
+
+
+def test_a_model_that_hangs_is_unwell(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of two batches hangs: the other thread still answers."""
+    monkeypatch.setattr(serve.classifier, "engines_folder", lambda: tmp_path)
+    replica = ClassifierReplica(settings(run, engine="openvino", threads=2).model_dump(mode="json"))
+    ends, forward = threading.Event(), replica._service.forward
+
+    async def hanging() -> None:
+        monkeypatch.setattr(
+            replica._service,
+            "forward",
+            lambda windows: (len(windows) == 1 or ends.wait()) and forward(windows),
+        )
+        asked = asyncio.create_task(replica.score(["you", "me"]))
+        await asyncio.sleep(0.05)
+        await replica.check_health()  # it may take its time
+        monkeypatch.setattr(serve.classifier, "MOST_SECONDS_A_BATCH", 0.01)
+        with pytest.raises(TimeoutError, match="a batch has been computed"):
+            await replica.check_health()
+        ends.set()
+        await asked
+        await replica.check_health()
+
+    asyncio.run(hanging())
 
 
 def test_half_precision_is_near_single(run: Path) -> None:

@@ -70,7 +70,7 @@ def test_what_cannot_be_answered_is_said_with_a_time_to_come_back(monkeypatch: p
         (Method(*[RayActorError()] * TRIES), "starting again"),
         (Method(never), "does not answer in time"),
         (Method(RemoteError(0, 500, "the text", "ask again")), "remote model does not answer"),
-        (Method(ReplacedError("the classifier was abc and is def now")), "must be deployed again"),
+        (Method(ReplacedError("the classifier was abc and is def now")), "must be started again"),
     ]
     for method, said in cases:
         error = refused(method)

@@ -17,6 +17,7 @@ from detox.rewriter.remote_request import RemoteError
 from detox.rewriter.remote_settings import RemoteSettings
 from detox.rewriter.rerank import Rewrite
 from serve import rewriter
+from serve.artifacts import ReplacedError
 from serve.rewriter import Asked, RewriterReplica, RewriterService, rewritten
 from serve.rewriting import RewriterModel
 from serve.settings import RewriterSettings
@@ -145,7 +146,7 @@ def test_an_adapter_that_was_trained_again_is_not_served_under_its_old_version(t
     main = write_rewriter(tmp_path / "main")
     service = RewriterService(RewriterSettings(model=str(main), adapters={"formal": str(formal)}))
     write_manifest(formal / "artifact", {"job": "train_rewriter", "again": True})
-    with pytest.raises(ValueError, match="adapter formal was .* when this replica started and is .* now"):
+    with pytest.raises(ReplacedError, match="adapter formal was .* when this replica started and is .* now"):
         service.adapter("formal")
 
 
