@@ -7,6 +7,7 @@ that makes many small ones. Here what waits stays one queue, oldest first, until
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import Context
@@ -48,6 +49,8 @@ class Batcher(Generic[Item, Result]):
         self._compute, self._size, self._budget, self._free, self._shared = compute, size, budget, slots, shared
         self._waiting: deque[_Waiting[Item, Result]] = deque()
         self._running: set[asyncio.Task[None]] = set()
+        self._begun: list[float] = []
+        """When each computation began that is under way."""
 
     async def __call__(self, item: Item) -> Result:
         """The item's result, or what it raised."""
@@ -61,6 +64,13 @@ class Batcher(Generic[Item, Result]):
             self._running.add(task)
             task.add_done_callback(self._running.discard)
         return await answer
+
+    def check(self, most_seconds: float) -> None:
+        """Raises:
+        TimeoutError: a batch has been computed for longer, and is taken for one that hangs.
+        """
+        if self._begun and time.monotonic() - min(self._begun) > most_seconds:
+            raise TimeoutError(f"a batch has been computed for more than {most_seconds:.0f} seconds")
 
     async def _work(self) -> None:
         try:
@@ -89,7 +99,7 @@ class Batcher(Generic[Item, Result]):
                 if not part:
                     continue
                 try:
-                    results = await self._compute([one.item for one in part])
+                    results = await self._timed([one.item for one in part])
                 except Exception as error:
                     faults += 1
                     if len(part) == 1 or faults >= MOST_FAULTS or isinstance(error, self._shared):
@@ -103,6 +113,14 @@ class Batcher(Generic[Item, Result]):
         except BaseException:
             fail(batch, RuntimeError("the batch was broken off"))
             raise
+
+    async def _timed(self, items: list[Item]) -> Sequence[Result]:
+        began = time.monotonic()
+        self._begun.append(began)
+        try:
+            return await self._compute(items)
+        finally:
+            self._begun.remove(began)
 
 
 def fail(batch: Sequence[_Waiting[Any, Any]], error: Exception) -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
@@ -178,8 +177,6 @@ class ClassifierReplica:
         self._probe = self._service.windows(WARM_UP[:1])[0]
         slots = self._service.calls_at_a_time
         self._model_threads = ThreadPoolExecutor(slots, thread_name_prefix="model")
-        self._begun: list[float] = []
-        """When each batch began that is under way."""
         self._explain_thread = ThreadPoolExecutor(1, thread_name_prefix="explain")
         self._batches: Batcher[list[Window], np.ndarray] = Batcher(
             self._computed, tokens_of, self._settings.batch_tokens, slots
@@ -191,8 +188,7 @@ class ClassifierReplica:
         Raises:
             TimeoutError, ValueError: it does.
         """
-        if self._begun and time.monotonic() - min(self._begun) > MOST_SECONDS_A_BATCH:
-            raise TimeoutError(f"a batch has been computed for more than {MOST_SECONDS_A_BATCH:.0f} seconds")
+        self._batches.check(MOST_SECONDS_A_BATCH)
         await asyncio.wait_for(self._forward(self._probe), PROBE_SECONDS)
 
     async def facts(self) -> Model:
@@ -218,12 +214,7 @@ class ClassifierReplica:
         return self._service.model, found
 
     async def _computed(self, requests: list[list[Window]]) -> list[np.ndarray]:
-        began = time.monotonic()
-        self._begun.append(began)
-        try:
-            scores_WL = await self._forward([ids for windows in requests for ids in windows])
-        finally:
-            self._begun.remove(began)
+        scores_WL = await self._forward([ids for windows in requests for ids in windows])
         return np.split(scores_WL, np.cumsum([len(windows) for windows in requests])[:-1])
 
     async def _forward(self, windows: Sequence[Window]) -> np.ndarray:

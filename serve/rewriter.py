@@ -6,7 +6,6 @@ What becomes of a text depends on that text alone (`detox.rewriter.face`), so re
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import Context
@@ -122,8 +121,6 @@ class RewriterReplica:
             shared=(RemoteError, StoppedError),
         )
         self._loading: dict[str, asyncio.Task[Rewriter]] = {}
-        self._began = 0.0
-        """When the batch began that is being computed; 0: none is."""
 
     async def check_health(self) -> None:
         """Serve asks every few seconds: a model that hangs is replaced. (Asked itself it would have to wait for its
@@ -132,8 +129,7 @@ class RewriterReplica:
         Raises:
             TimeoutError: it does.
         """
-        if self._began and time.monotonic() - self._began > MOST_SECONDS_A_BATCH:
-            raise TimeoutError(f"a batch has been computed for more than {MOST_SECONDS_A_BATCH:.0f} seconds")
+        self._batches.check(MOST_SECONDS_A_BATCH)
 
     async def facts(self) -> RewriterModel:
         """Of the model, for the gateway."""
@@ -165,8 +161,4 @@ class RewriterReplica:
         return await asyncio.get_running_loop().run_in_executor(self._model_thread, self._service.adapter, name)
 
     async def _computed(self, requests: list[Asked]) -> list[list[Rewrite]]:
-        self._began = time.monotonic()
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._model_thread, rewritten, requests)
-        finally:
-            self._began = 0.0
+        return await asyncio.get_running_loop().run_in_executor(self._model_thread, rewritten, requests)

@@ -19,6 +19,7 @@ from serve.artifacts import ReplacedError
 from serve.classifier import ClassifierReplica, ClassifierService, groups, over_texts
 from serve.faults import ModelFault
 from serve.settings import ClassifierSettings
+from tests.serve.hanging import check_unwell_while
 from tests.serve.models import LABELS, TEXTS, write_classifier
 
 
@@ -52,7 +53,7 @@ def test_requests_that_come_together_get_what_each_gets_alone(
     most, forward = [0], replica._forward
 
     async def counted(windows: list[list[int]]) -> np.ndarray:
-        most.append(len(replica._begun))
+        most.append(len(replica._batches._begun))
         return await forward(windows)
 
     monkeypatch.setattr(replica, "_forward", counted)
@@ -75,23 +76,10 @@ def test_a_model_that_hangs_is_unwell(run: Path, tmp_path: Path, monkeypatch: py
     replica = ClassifierReplica(settings(run, engine="openvino", threads=2).model_dump(mode="json"))
     ends, forward = threading.Event(), replica._service.forward
 
-    async def hanging() -> None:
-        monkeypatch.setattr(
-            replica._service,
-            "forward",
-            lambda windows: (len(windows) == 1 or ends.wait()) and forward(windows),
-        )
-        asked = asyncio.create_task(replica.score(["you", "me"]))
-        await asyncio.sleep(0.05)
-        await replica.check_health()  # it may take its time
-        monkeypatch.setattr(serve.classifier, "MOST_SECONDS_A_BATCH", 0.01)
-        with pytest.raises(TimeoutError, match="a batch has been computed"):
-            await replica.check_health()
-        ends.set()
-        await asked
-        await replica.check_health()
-
-    asyncio.run(hanging())
+    monkeypatch.setattr(
+        replica._service, "forward", lambda windows: (len(windows) == 1 or ends.wait()) and forward(windows)
+    )
+    asyncio.run(check_unwell_while(replica.score(["you", "me"]), ends, replica, serve.classifier, monkeypatch))
 
 
 def test_half_precision_is_near_single(run: Path) -> None:

@@ -23,6 +23,7 @@ from serve.rewriting import RewriterModel
 from serve.settings import RewriterSettings
 from tests.rewriter.artifacts import CIVIL, RUDE, THANKS, write_rewriter
 from tests.rewriter.chat_server import chat_server, completion
+from tests.serve.hanging import check_unwell_while
 
 
 @pytest.fixture(scope="module")
@@ -78,15 +79,7 @@ def test_a_model_that_hangs_is_unwell(runs: dict[str, Path], monkeypatch: pytest
     async def hanging() -> None:
         await replica.check_health()
         monkeypatch.setattr(rewriter, "rewritten", lambda requests: ends.wait() and [[] for _ in requests])
-        asked = asyncio.create_task(replica.rewrite([RUDE], ["en"]))
-        await asyncio.sleep(0.05)
-        await replica.check_health()  # it may take its time
-        monkeypatch.setattr(rewriter, "MOST_SECONDS_A_BATCH", 0.01)
-        with pytest.raises(TimeoutError, match="a batch has been computed"):
-            await replica.check_health()
-        ends.set()
-        await asked
-        await replica.check_health()
+        await check_unwell_while(replica.rewrite([RUDE], ["en"]), ends, replica, rewriter, monkeypatch)
 
     asyncio.run(hanging())
 
