@@ -179,8 +179,9 @@ def test_no_text_is_in_any_log(service: Service) -> None:
 
 def test_a_full_queue_says_when_to_come_back(service: Service) -> None:
     """Four times as many texts at once as `texts_under_way`: each request is answered or told to wait, in the words of
-    its API."""
-    bodies = {"/v1/classify": {"input": ["you idiot"] * 256}, "/predict": {"inputs": [["you idiot"]] * 32}}
+    its API. The texts are long and differ, so that they come faster than they are scored."""
+    texts = [f"you idiot {i} " * 50 for i in range(256)]
+    bodies = {"/v1/classify": {"input": texts}, "/predict": {"inputs": [[text] for text in texts[:32]]}}
 
     async def at_once(path: str, count: int) -> list[httpx.Response]:
         limits = httpx.Limits(max_connections=count)
