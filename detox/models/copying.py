@@ -171,6 +171,7 @@ class CopyT5ForConditionalGeneration(T5ForConditionalGeneration):
             loss=loss,
             logits=logprobs_BTV,  # type: ignore[arg-type]
             past_key_values=decoded.past_key_values,
+            decoder_hidden_states=(decoded[0],),  # type: ignore[arg-type]
             encoder_last_hidden_state=states_BSD,
         )
 

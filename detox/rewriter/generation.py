@@ -1,4 +1,4 @@
-"""Batched generation of encoder-decoders: greedy, sampled, by beams, by diverse beams.
+"""Batched generation of encoder-decoders and causal models: greedy, sampled, by beams, by diverse beams.
 
 Rows are sorted by length and cut into batches of a token budget. The encoder runs once a batch; the decoder is given
 the last token of each live hypothesis and keeps the rest in its cache. Hypotheses that have ended leave the batch as
@@ -27,7 +27,7 @@ from transformers import NoRepeatNGramLogitsProcessor, RepetitionPenaltyLogitsPr
 from detox.classifier.batching import token_batches
 from detox.rewriter.beam_search import search
 from detox.rewriter.control import Control, from_logits_processor
-from detox.rewriter.decoder import Batch, Candidate, Decoder, Ids
+from detox.rewriter.decoder import Batch, Candidate, Ids, decoder_of
 from detox.rewriter.generation_settings import GenerationSettings
 from detox.rewriter.sampling import draws, walk
 
@@ -46,9 +46,9 @@ def generate(
     """Candidates of each row, in the order of `rows`; an empty list gives an empty list.
 
     Args:
-        model: an encoder-decoder of transformers in evaluation mode, with adapters that live in its layers (LoRA) or
-            without. What its decoder needs of the source must be among the encoder's outputs, as for `model.generate`.
-        rows: encoder token ids with EOS, without padding.
+        model: of transformers, in evaluation mode, with adapters that live in its layers (LoRA) or without. What an
+            encoder-decoder needs of the source must be among the encoder's outputs, as for `model.generate`.
+        rows: token ids without padding: the encoder's with EOS, or a causal model's prompt without.
         controls: change the scores at each step, in their order, after `no_repeat_ngram` and `repetition_penalty`;
             prepared for `rows`, so that row i of theirs is row i here. As in transformers they see logits, in beam
             search log-probabilities.
@@ -70,7 +70,7 @@ def generate(
         for picked in _batches(lengths_N, settings, model.device):
             limits_B = torch.from_numpy(_limits(lengths_N[picked], settings)).to(model.device)
             batch = Batch(picked, limits_B, ids, controls)
-            decoder = Decoder(model, [np.asarray(rows[row]) for row in picked], ids)
+            decoder = decoder_of(model, [np.asarray(rows[row]) for row in picked], ids)
             if settings.mode == "beam":
                 found = search(decoder, batch, settings)
             else:
@@ -95,7 +95,8 @@ def _check(model: Any, rows: Sequence[Sequence[int]]) -> None:
 
 
 def _special_ids(model: Any) -> Ids:
-    start, pad, eos = (_special_id(model, f"{name}_token_id") for name in ("decoder_start", "pad", "eos"))
+    pad, eos = (_special_id(model, f"{name}_token_id") for name in ("pad", "eos"))
+    start = _special_id(model, "decoder_start_token_id") if model.config.is_encoder_decoder else pad
     return Ids(start, pad, torch.tensor(eos if isinstance(eos, list) else [eos], device=model.device))
 
 

@@ -1,0 +1,65 @@
+"""Log-probabilities without logits: equal, in values and gradients, to what autograd makes of a log-softmax."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from detox.alignment import logprobs
+from detox.alignment.logprobs import logprobs_of_logits, token_logprobs
+
+
+def by_autograd(states_ND: Tensor, weight_VD: Tensor, tokens_N: Tensor, bias_V: Tensor | None, temperature: float):  # type: ignore[no-untyped-def]
+    logits_NV = states_ND @ weight_VD.T + (0 if bias_V is None else bias_V)
+    return logprobs_of_logits(logits_NV, tokens_N, temperature)
+
+
+@pytest.mark.parametrize("trains_layer", [False, True])
+@pytest.mark.parametrize("with_bias", [False, True])
+@pytest.mark.parametrize("entropy_gradient", [False, True])
+def test_values_and_gradients(
+    monkeypatch: pytest.MonkeyPatch, trains_layer: bool, with_bias: bool, entropy_gradient: bool
+) -> None:
+    """11 tokens over 13 words in chunks of 2; each token's value and entropy weigh differently."""
+    monkeypatch.setattr(logprobs, "CHUNK_LOGITS", 2 * 13)
+    generator = torch.Generator().manual_seed(0)
+    draw = [torch.randn(*shape, generator=generator) for shape in ((11, 5), (13, 5), (13,), (11,), (11,))]
+    states_ND, weight_VD, bias_V, by_logprob_N, by_entropy_N = draw
+    tokens_N = torch.randint(13, (11,), generator=generator)
+    gradients = []
+    for function in (by_autograd, token_logprobs):
+        leaves = [states_ND.clone().requires_grad_(), weight_VD.clone().requires_grad_(trains_layer)]
+        bias = bias_V.clone().requires_grad_(trains_layer) if with_bias else None
+        more = (entropy_gradient,) if function is token_logprobs else ()
+        found = function(*leaves, tokens_N, bias, 0.7, *more)
+        loss = (found.logprobs_N * by_logprob_N).sum()
+        if entropy_gradient:
+            loss = loss + (found.entropy_N * by_entropy_N).sum()
+        loss.backward()
+        gradients.append(
+            [found.logprobs_N, found.entropy_N, *(leaf.grad for leaf in (*leaves, bias) if leaf is not None)]
+        )
+    for wanted, got in zip(*gradients, strict=True):
+        assert (wanted is None) == (got is None)
+        if wanted is not None:
+            torch.testing.assert_close(got, wanted, atol=1e-5, rtol=1e-4)
+
+
+def test_nothing_of_the_size_of_the_logits_is_kept() -> None:
+    states_ND = torch.randn(64, 8, requires_grad=True)
+    weight_VD = torch.randn(5000, 8)
+    kept: list[int] = []
+
+    def pack(tensor: Tensor) -> Tensor:
+        kept.append(tensor.numel())
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        token_logprobs(states_ND, weight_VD, torch.zeros(64, dtype=torch.long), entropy_gradient=True)
+    assert sum(kept) <= 2 * states_ND.numel()
+
+
+def test_a_token_that_cannot_be_does_not_break_the_entropy() -> None:
+    logits_NV = torch.tensor([[0.0, 0.0, -torch.inf]])
+    assert logprobs_of_logits(logits_NV, torch.tensor([0])).entropy_N.item() == pytest.approx(0.6931, abs=1e-4)

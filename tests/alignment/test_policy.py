@@ -1,0 +1,151 @@
+"""Policies: log-probabilities and values against the model's own logits, padding, adapters, checkpointing, rollouts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from torch import Tensor
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+from detox.alignment.policy import CausalPolicy, Policy, Reference, Sequences, policy_of
+from detox.alignment.rollout import PolicyRollout, eos_of
+from detox.models import tiny
+
+PROMPTS = [[5, 6, 7, 8, 9], [10, 11], [12, 13, 14]]
+RESPONSES = [[20, 21, 1], [22, 1], [23, 24, 25, 26, 27]]
+ARCHITECTURES = ["t5", "mt5", "copy_t5", "gpt2", "qwen2", "mistral"]
+TARGETS = {"t5": ["q", "v"], "gpt2": ["c_attn"]}
+
+
+def build(architecture: str, lora: bool = False, temperature: float = 1.0) -> Policy:
+    causal = architecture not in {"t5", "mt5", "copy_t5"}
+    model: Any = tiny.build(architecture, head="causal_lm" if causal else "seq2seq_lm", hidden=32).model
+    if lora:
+        kind = "CAUSAL_LM" if causal else "SEQ_2_SEQ_LM"
+        targets = TARGETS.get(architecture, ["q_proj", "v_proj"] if causal else ["q", "v"])
+        model = get_peft_model(model, LoraConfig(task_type=kind, r=4, lora_dropout=0.5, target_modules=targets))
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                if "lora_B" in name:
+                    parameter.normal_(std=0.1, generator=torch.Generator().manual_seed(len(name)))
+    policy = policy_of(model, temperature)
+    with torch.no_grad():
+        policy.value_head.weight.normal_(generator=torch.Generator().manual_seed(1))
+    return policy
+
+
+def one_by_one(policy: Policy, row: int) -> Tensor:
+    """Log-probabilities of a row alone, from the whole model's logits."""
+    prompt, response = torch.tensor([PROMPTS[row]]), torch.tensor([RESPONSES[row]])
+    if isinstance(policy, CausalPolicy):
+        logits_TV = policy.model(input_ids=torch.cat([prompt, response], 1)).logits[0, prompt.shape[1] - 1 : -1]
+    else:
+        start = torch.tensor([[policy.model.config.decoder_start_token_id]])
+        before = torch.cat([start, response[:, :-1]], 1)
+        logits_TV = policy.model(input_ids=prompt, decoder_input_ids=before).logits[0]
+    return (logits_TV / policy.temperature).log_softmax(-1).gather(1, response[0][:, None])[:, 0]
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("lora", [False, True])
+def test_log_probabilities_are_the_models_whatever_stands_beside_a_row(architecture: str, lora: bool) -> None:
+    policy = build(architecture, lora, temperature=0.7)
+    batch = Sequences.of(PROMPTS, RESPONSES, pad_id=0)
+    found = policy(batch)
+    for row, response in enumerate(RESPONSES):
+        torch.testing.assert_close(found.logprobs_BT[row, : len(response)], one_by_one(policy, row), atol=1e-5, rtol=0)
+        assert not any(values[row, len(response) :].any() for values in found)
+        alone = policy(Sequences.of([PROMPTS[row]], [response], pad_id=0))
+        torch.testing.assert_close(alone.values_BT[0], found.values_BT[row, : len(response)], atol=1e-5, rtol=0)
+    assert found.values_BT.abs().max() > 0.01
+    assert (found.entropy_BT[batch.mask_BT] > 0).all()
+    torch.testing.assert_close(policy.logprobs(batch), found.logprobs_BT)
+
+
+@pytest.mark.parametrize("architecture", ["t5", "copy_t5", "qwen2"])
+def test_the_reference_is_the_model_without_adapters(architecture: str) -> None:
+    batch = Sequences.of(PROMPTS, RESPONSES, pad_id=0)
+    tuned, bare = build(architecture, lora=True), build(architecture)
+    found = Reference(tuned).logprobs(batch)
+    torch.testing.assert_close(found, bare.logprobs(batch))
+    assert (tuned.logprobs(batch) - found).abs().max() > 0.01
+
+
+def test_a_whole_model_keeps_a_copy() -> None:
+    policy = build("t5")
+    batch = Sequences.of(PROMPTS, RESPONSES, pad_id=0)
+    reference = Reference(policy)
+    before = policy.logprobs(batch).detach()
+    with torch.no_grad():
+        for parameter in policy.model.parameters():
+            parameter.mul_(1.5)
+    torch.testing.assert_close(reference.logprobs(batch), before)
+    assert (policy.logprobs(batch) - before).abs().max() > 0.01
+
+
+def test_the_encoder_runs_once_where_nothing_in_it_is_trained() -> None:
+    batch = Sequences.of(PROMPTS, RESPONSES, pad_id=0)
+    whole = build("t5", lora=True)
+    assert whole.encode(batch) is None
+    with torch.no_grad():
+        for name, parameter in whole.model.named_parameters():
+            if ".encoder." in name and "lora" in name:
+                parameter.requires_grad_(False).zero_()
+    encoded = whole.encode(batch)
+    assert encoded is not None
+    torch.testing.assert_close(whole(batch, encoded).logprobs_BT, whole(batch).logprobs_BT)
+    calls: list[int] = []
+    whole.base.get_encoder().register_forward_hook(lambda *_: calls.append(1))
+    whole(batch, encoded)
+    Reference(whole).logprobs(batch, encoded)
+    assert not calls
+
+
+@pytest.mark.parametrize("architecture", ["t5", "qwen2", "gpt2"])
+def test_dropout_is_off_and_checkpointing_on_while_training(architecture: str) -> None:
+    """Two passes agree to the last bit, and so do the gradients with and without gradient checkpointing."""
+    batch = Sequences.of(PROMPTS, RESPONSES, pad_id=0)
+    policy = build(architecture, lora=True).train()
+    assert torch.equal(policy(batch).logprobs_BT, policy(batch).logprobs_BT)
+    gradients, calls = [], []
+    for checkpoints in (False, True):
+        if checkpoints:
+            policy.model.activation_checkpointing_enable()
+        policy.train().zero_grad()
+        layers = [module for module in policy.modules() if isinstance(module, GradientCheckpointingLayer)]
+        inside = [next(leaf for leaf in layer.modules() if not list(leaf.children())) for layer in layers]
+        hooks = [child.register_forward_pre_hook(lambda *_, on=checkpoints: calls.append(on)) for child in inside]
+        policy(batch).logprobs_BT.sum().backward()
+        gradients.append([parameter.grad.clone() for parameter in policy.parameters() if parameter.grad is not None])
+        for hook in hooks:
+            hook.remove()
+    assert calls.count(True) == 2 * calls.count(False) > 0  # once more on the way back
+    assert len(gradients[0]) == len(gradients[1]) > 0
+    for without, with_ in zip(*gradients, strict=True):
+        torch.testing.assert_close(without, with_)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("lora", [False, True])
+def test_a_rollout_says_what_the_policy_finds_likely(architecture: str, lora: bool) -> None:
+    """The log-probability of 600 sampled first tokens is on average minus the entropy; a row says the same whatever is
+    beside it."""
+    policy = build(architecture, lora, temperature=40 if architecture in {"t5", "mt5"} else 2)  # those are very sure
+    policy.model.activation_checkpointing_enable()
+    rollout = PolicyRollout(policy, max_new_tokens=6)
+    end = [] if isinstance(policy, CausalPolicy) else [eos_of(policy)]
+    prompts = [[*prompt, *end] for prompt in PROMPTS]
+    together = rollout(prompts, [3, 4, 5], seed=1)
+    for row, prompt in enumerate(prompts):
+        assert rollout([prompt], [3 + row], seed=1) == [together[row]]
+    assert rollout(prompts, [3, 4, 5], seed=2) != together
+    for tokens, ended in together:
+        assert 1 <= len(tokens) <= 6
+        assert ended == (tokens[-1] == eos_of(policy))
+    many = PolicyRollout(policy, max_new_tokens=1)([prompts[0]] * 600, range(600), seed=0)
+    found = policy(Sequences.of([prompts[0]] * 600, [response.tokens for response in many], pad_id=0))
+    error = float(found.logprobs_BT.std()) / 600**0.5
+    assert float(found.logprobs_BT.mean()) == pytest.approx(-float(found.entropy_BT[0, 0]), abs=4 * error)
