@@ -1,0 +1,63 @@
+"""The ranks of a data-parallel run: what they add up and tell each other. One process alone is a rank too."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+Item = TypeVar("Item")
+
+
+class Ranks:
+    """This process among those that train together."""
+
+    def __init__(self) -> None:
+        self._is_group = dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+        self.count = dist.get_world_size() if self._is_group else 1
+        self.rank = dist.get_rank() if self._is_group else 0
+
+    def total(self, values: Tensor) -> Tensor:
+        """Sum over the ranks, in place."""
+        if self._is_group:
+            dist.all_reduce(values)
+        return values
+
+    def most(self, values: Tensor) -> Tensor:
+        """Greatest over the ranks, in place."""
+        if self._is_group:
+            dist.all_reduce(values, op=dist.ReduceOp.MAX)
+        return values
+
+    def mine(self, items: Sequence[Item]) -> list[Item]:
+        """This rank's share: every `count`-th item."""
+        return list(items[self.rank :: self.count])
+
+    def gathered(self, mine: Sequence[Item]) -> list[Item]:
+        """All ranks' shares, each in turn one item: the inverse of `mine`."""
+        if not self._is_group:
+            return list(mine)
+        shares: list[Any] = [None] * self.count
+        dist.all_gather_object(shares, list(mine))
+        whole: list[Any] = [None] * sum(map(len, shares))
+        for rank, share in enumerate(shares):
+            whole[rank :: self.count] = share
+        return whole
+
+    def sum_gradients(self, parameters: Sequence[torch.nn.Parameter]) -> None:
+        """Each parameter's gradient becomes the sum over the ranks; one message for all."""
+        if not self._is_group:
+            return
+        for parameter in parameters:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        flat = torch.cat([parameter.grad.flatten().float() for parameter in parameters])  # type: ignore[union-attr]
+        dist.all_reduce(flat)
+        offset = 0
+        for parameter in parameters:
+            assert parameter.grad is not None
+            parameter.grad.copy_(flat[offset : offset + parameter.numel()].view_as(parameter))
+            offset += parameter.numel()
