@@ -20,12 +20,17 @@ from typing import Any, NamedTuple
 
 import torch
 from peft import PeftModel
+from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 from torch.nn.functional import pad
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BaseModelOutput
 
 from detox.alignment.logprobs import TokenLogprobs, logprobs_of_logits, token_logprobs
+
+
+REFERENCE = "reference"
+"""Name of a frozen adapter: what a trained one began as, where that is not nothing."""
 
 
 class Sequences(NamedTuple):
@@ -123,16 +128,24 @@ class Policy(nn.Module, ABC):
         return None
 
     @contextmanager
-    def without_adapters(self) -> Iterator[None]:
-        """Within it the model is what it was before training.
+    def as_reference(self) -> Iterator[None]:
+        """Within it the model is what it was before training: its adapter `reference` acts where it has one, else none.
 
         Raises:
             ValueError: it has no adapters.
         """
         if not isinstance(self.model, PeftModel):
             raise ValueError("a model without adapters is not its own reference: keep a copy of it")
-        with self.model.disable_adapter():
+        if REFERENCE not in self.model.peft_config:
+            with self.model.disable_adapter():
+                yield
+            return
+        trained = self.model.active_adapter
+        self.model.set_adapter(REFERENCE)
+        try:
             yield
+        finally:
+            self.model.set_adapter(trained)
 
     @abstractmethod
     def _read(self, batch: Sequences, encoded: Tensor | None) -> _Read: ...
@@ -162,7 +175,8 @@ class EncoderDecoderPolicy(Policy):
 
     def encode(self, batch: Sequences) -> Tensor | None:
         encoder = self.base.get_encoder()
-        if any(parameter.requires_grad for parameter in encoder.parameters()):
+        is_adapted = any(isinstance(module, BaseTunerLayer) for module in encoder.modules())
+        if is_adapted or any(parameter.requires_grad for parameter in encoder.parameters()):
             return None
         with torch.no_grad():
             return self._encoded(batch)
@@ -228,7 +242,8 @@ def policy_of(model: Any, temperature: float = 1.0) -> Policy:
 
 
 class Reference:
-    """What the policy was before training: the same weights with the adapters off, or a frozen copy of a whole model.
+    """What the policy was before training: the same weights without what is trained of adapters, or a frozen copy of a
+    whole model.
 
     Make it before anything is trained or loaded from a checkpoint.
     """
@@ -248,7 +263,7 @@ class Reference:
         """
         if self._copy is not None:
             return self._copy.logprobs(batch, encoded)
-        with self._policy.without_adapters():
+        with self._policy.as_reference():
             return self._policy.logprobs(batch, encoded)
 
 

@@ -65,6 +65,7 @@ def comparison_report(
     lexicon: Lexicon | None = None,
     samples: int = 12,
     losses: Mapping[str, float] | None = None,
+    sections: Mapping[str, Sequence[Block | None]] | None = None,
 ) -> Report:
     """The report's sections, ready to `render()`.
 
@@ -78,6 +79,7 @@ def comparison_report(
         lexicon: knows the words to mask in the samples; None: learned from the cases themselves.
         samples: cases shown with what became of them.
         losses: of each rewriter on the references (`detox.rewriter.reference_loss`).
+        sections: of this job's own, by title, shown behind the result.
 
     Raises:
         ValueError: nothing but the baselines, or a primary system that is not there.
@@ -86,6 +88,8 @@ def comparison_report(
     known = lexicon or Lexicon.fit((case.lang, case.source, one) for case in cases for one in case.references)
     report = Report(f"Rewriting: {facts.name}", _subtitle(chosen, cases))
     report.add("Result", *(Callout(notice, "warning") for notice in facts.notices), *_result(systems, chosen))
+    for title, blocks in (sections or {}).items():
+        report.add(title, *blocks)
     report.add("All figures", *_figures(systems, judges), _losses(losses or {}), overview_figures(systems, chosen))
     report.add("By language", *language_blocks(systems, chosen, S2_AIM))
     report.add("What is sure", *_significance(systems, chosen))

@@ -112,6 +112,8 @@ class Follower(_Watcher):
             what = f"validation {self._metric} {event[self._metric]:.4f}"
         elif event["event"] == "train" and event.get("loss") is not None:
             what = f"loss {event['loss']:.4f} · {event['tokens_per_second']:,.0f} tokens/s"
+        elif event["event"] == "train" and event.get("reward") is not None:
+            what = f"reward {event['reward']:.4f} · KL {event['kl']:.2f} nats"
         else:
             return
         if self._bar is not None:
@@ -122,7 +124,8 @@ class Follower(_Watcher):
             )
         elif event["event"] == "validation" or time.monotonic() - self._said >= self._plain_every:
             self._said = time.monotonic()
-            print(f"step {event['step']}/{event['max_steps']} · epoch {event['epoch']:.2f} · {what}", flush=True)
+            epoch = f" · epoch {event['epoch']:.2f}" if "epoch" in event else ""
+            print(f"step {event['step']}/{event['max_steps']}{epoch} · {what}", flush=True)
 
 
 def _bar(console: Console) -> Progress:

@@ -53,34 +53,48 @@ class ReportCallback(TrainerCallback):
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         made = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
-        best = state.best_global_step == state.global_step
-        step = self._before + state.global_step
-        mode = CheckpointUploadMode.SYNC if self._checkpoints.is_local else CheckpointUploadMode.ASYNC
-        ray.train.report(
-            {"step": step, SELECTION: step if best else 0},
-            checkpoint=Checkpoint.from_directory(str(made)),
-            checkpoint_dir_name=f"step-{step:07d}",
-            checkpoint_upload_mode=mode,
-            delete_local_checkpoint_after_upload=False,
-            checkpoint_upload_fn=self._upload,
+        report_checkpoint(
+            self._checkpoints, made, self._before + state.global_step, state.best_global_step == state.global_step
         )
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Wait for uploads on their way: the scratch folder goes when the worker ends."""
-        if not self._checkpoints.is_local:
-            ray.train.get_all_reported_checkpoints()
+        await_uploads(self._checkpoints)
 
-    def _upload(self, checkpoint: Checkpoint, name: str) -> Checkpoint:
+
+def report_checkpoint(checkpoints: Storage, made: Path, step: int, is_best: bool = False) -> None:
+    """Hand Ray Train what this rank saved into `made`, which is moved away; every rank must call it.
+
+    Args:
+        checkpoints: the folder that Ray Train keeps the checkpoints in.
+        is_best: of all so far.
+    """
+
+    def upload(checkpoint: Checkpoint, name: str) -> Checkpoint:
         made = Path(checkpoint.path)
-        target = self._checkpoints.child(name)
+        target = checkpoints.child(name)
         if target.is_local:
             move_files(made, target.local_path)
         else:
             pafs.copy_files(str(made), target.path, pafs.LocalFileSystem(), target.filesystem)
             shutil.rmtree(made)
         return Checkpoint(target.path, filesystem=target.filesystem)
+
+    ray.train.report(
+        {"step": step, SELECTION: step if is_best else 0},
+        checkpoint=Checkpoint.from_directory(str(made)),
+        checkpoint_dir_name=f"step-{step:07d}",
+        checkpoint_upload_mode=CheckpointUploadMode.SYNC if checkpoints.is_local else CheckpointUploadMode.ASYNC,
+        delete_local_checkpoint_after_upload=False,
+        checkpoint_upload_fn=upload,
+    )
+
+
+def await_uploads(checkpoints: Storage) -> None:
+    """Wait for uploads on their way: the scratch folder goes when the worker ends."""
+    if not checkpoints.is_local:
+        ray.train.get_all_reported_checkpoints()
 
 
 def move_files(made: Path, target: Path) -> None:

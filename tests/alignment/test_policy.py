@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from peft import LoraConfig, get_peft_model
 from torch import Tensor
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from detox.alignment.policy import CausalPolicy, Policy, Reference, Sequences, policy_of
+from detox.alignment.policy import REFERENCE, CausalPolicy, Policy, Reference, Sequences, policy_of
 from detox.alignment.rollout import PolicyRollout, eos_of
 from detox.models import tiny
 
@@ -20,12 +21,12 @@ ARCHITECTURES = ["t5", "mt5", "copy_t5", "gpt2", "qwen2", "mistral"]
 TARGETS = {"t5": ["q", "v"], "gpt2": ["c_attn"]}
 
 
-def build(architecture: str, lora: bool = False, temperature: float = 1.0) -> Policy:
+def build(architecture: str, lora: bool = False, temperature: float = 1.0, targets: Any = None) -> Policy:
     causal = architecture not in {"t5", "mt5", "copy_t5"}
     model: Any = tiny.build(architecture, head="causal_lm" if causal else "seq2seq_lm", hidden=32).model
     if lora:
         kind = "CAUSAL_LM" if causal else "SEQ_2_SEQ_LM"
-        targets = TARGETS.get(architecture, ["q_proj", "v_proj"] if causal else ["q", "v"])
+        targets = targets or TARGETS.get(architecture, ["q_proj", "v_proj"] if causal else ["q", "v"])
         model = get_peft_model(model, LoraConfig(task_type=kind, r=4, lora_dropout=0.5, target_modules=targets))
         with torch.no_grad():
             for name, parameter in model.named_parameters():
@@ -74,6 +75,23 @@ def test_the_reference_is_the_model_without_adapters(architecture: str) -> None:
     assert (tuned.logprobs(batch) - found).abs().max() > 0.01
 
 
+def test_adapters_that_were_trained_before_begin_as_their_own_reference(tmp_path: Path) -> None:
+    batch = Sequences.of(PROMPTS, RESPONSES, pad_id=0)
+    trained = build("t5", lora=True)
+    trained.model.save_pretrained(tmp_path)
+    trained.model.load_adapter(str(tmp_path), REFERENCE)
+    before = trained.logprobs(batch).detach()
+    reference = Reference(trained)
+    torch.testing.assert_close(reference.logprobs(batch), before)
+    learnt = [parameter for parameter in trained.parameters() if parameter.requires_grad]
+    with torch.no_grad():
+        for parameter in learnt:
+            parameter.add_(0.05)
+    torch.testing.assert_close(reference.logprobs(batch), before)
+    assert (trained.logprobs(batch) - before).abs().max() > 0.01
+    assert {id(one) for one in trained.parameters() if one.requires_grad} == {id(one) for one in learnt}
+
+
 def test_a_whole_model_keeps_a_copy() -> None:
     policy = build("t5")
     batch = Sequences.of(PROMPTS, RESPONSES, pad_id=0)
@@ -88,12 +106,8 @@ def test_a_whole_model_keeps_a_copy() -> None:
 
 def test_the_encoder_runs_once_where_nothing_in_it_is_trained() -> None:
     batch = Sequences.of(PROMPTS, RESPONSES, pad_id=0)
-    whole = build("t5", lora=True)
-    assert whole.encode(batch) is None
-    with torch.no_grad():
-        for name, parameter in whole.model.named_parameters():
-            if ".encoder." in name and "lora" in name:
-                parameter.requires_grad_(False).zero_()
+    assert build("t5", lora=True).encode(batch) is None
+    whole = build("t5", lora=True, targets=r".*decoder.*\.(q|v)")
     encoded = whole.encode(batch)
     assert encoded is not None
     torch.testing.assert_close(whole(batch, encoded).logprobs_BT, whole(batch).logprobs_BT)

@@ -1,0 +1,56 @@
+"""How expected texts are to a frozen causal language model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from detox.alignment.policy import CausalPolicy, Sequences
+from detox.classifier.batching import token_batches
+from detox.models.causal import load_causal
+from detox.models.loading import LoadedModel, device_named
+
+BATCH_TOKENS = 8192
+MAX_TOKENS = 256
+"""Of a text that count."""
+
+
+class LanguageModel:
+    """A frozen causal model that reads texts from their beginning.
+
+    Args:
+        loaded: with its tokenizer.
+        device: for example `cuda:1`; empty: the GPU where there is one.
+    """
+
+    def __init__(self, loaded: LoadedModel, device: str = "") -> None:
+        model: Any = loaded.model
+        self._policy = CausalPolicy(model.requires_grad_(False).to(device_named(device)))
+        self._tokenizer: Any = loaded.tokenizer
+        bos = self._tokenizer.bos_token_id
+        self._begin = self._tokenizer.eos_token_id if bos is None else bos
+
+    def nats(self, texts: Sequence[str]) -> np.ndarray:
+        """Mean negative log-likelihood a token, float64 `[N]`; e to it is the perplexity. 0 of an empty text."""
+        ids = [row[:MAX_TOKENS] for row in self._tokens(texts)]
+        lengths_N = np.array([len(row) + 1 for row in ids], np.int64)
+        found_N = np.zeros(len(texts))
+        filled = np.flatnonzero(lengths_N > 1)
+        order = filled[np.argsort(-lengths_N[filled], kind="stable")]
+        for rows in token_batches(order, lengths_N, BATCH_TOKENS):
+            batch = Sequences.of([[self._begin]] * len(rows), [ids[row] for row in rows], 0, self._policy.device)
+            with torch.inference_mode():
+                sums_B = self._policy.logprobs(batch).double().sum(1)
+            found_N[rows] = -sums_B.cpu().numpy() / (lengths_N[rows] - 1)
+        return found_N
+
+    def _tokens(self, texts: Sequence[str]) -> list[list[int]]:
+        return self._tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"] if texts else []
+
+
+def language_model(name: str, device: str = "") -> LanguageModel:
+    """The model called `name`; see `detox.models.causal.load_causal`."""
+    return LanguageModel(load_causal(name), device)

@@ -1,0 +1,67 @@
+"""The settings of aligning a policy, without torch, so that a job's `--help` is instant."""
+
+from __future__ import annotations
+
+from pydantic import Field, field_validator, model_validator
+
+from detox.alignment.ppo_settings import PpoSettings
+from detox.alignment.reward_settings import RewardSettings
+from detox.data.pairs.settings import PairSettings
+from detox.rewriter.comparison_settings import Variant, each_once
+from detox.rewriter.settings import LoraSettings
+from detox.runs.config import Config, JobConfig, ScalingSettings
+
+
+class PolicySettings(Config):
+    """What is trained."""
+
+    name: str
+    """A run of train_rewriter, or its artifact."""
+    lora: LoraSettings = LoraSettings()
+    """Rank 0: the whole model is trained, and its reference is a frozen copy. A rewriter whose artifact is adapters
+    trains those."""
+
+
+class AlignmentEvaluationSettings(Config):
+    """What is measured of the policy before and after, on texts that it was not trained on."""
+
+    judges: str = "offline"
+    """Who judges: `offline`, `pan2024`, `pan2025`, or a classifier by any name that `detox classify --model` takes;
+    another one than the reward's."""
+    variants: tuple[Variant, ...] = ("greedy", "full")
+    """Decodings that are compared."""
+    test_texts: int = Field(default=0, ge=0)
+    """Test texts of each language, drawn by the seed; 0: all."""
+    samples: int = Field(default=12, ge=0)
+    """Texts in the report with what became of them."""
+
+    _variants = field_validator("variants")(each_once)
+
+
+class AlignmentCheckpointSettings(Config):
+    every: int = Field(default=10, ge=1)
+    """Iterations between two checkpoints."""
+    keep: int = Field(default=2, ge=1)
+
+
+class AlignPolicyConfig(JobConfig):
+    """Everything that determines one aligned policy."""
+
+    policy: PolicySettings
+    data: PairSettings = PairSettings()
+    """The toxic sides of the training pairs are the prompts; what a rewriter was trained on can be given again, since
+    the same settings and seed split alike."""
+    reward: RewardSettings = RewardSettings()
+    ppo: PpoSettings = PpoSettings()
+    evaluation: AlignmentEvaluationSettings = AlignmentEvaluationSettings()
+    checkpoints: AlignmentCheckpointSettings = AlignmentCheckpointSettings()
+    scaling: ScalingSettings = ScalingSettings()
+
+    @model_validator(mode="after")
+    def _the_judge_is_another(self) -> AlignPolicyConfig:
+        if self.evaluation.judges == self.reward.scorer:
+            raise ValueError(
+                f"{self.reward.scorer} is the reward's scorer and cannot judge what comes of it, which is trained to "
+                "please it: name another in evaluation.judges"
+            )
+        return self

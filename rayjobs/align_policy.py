@@ -1,0 +1,273 @@
+"""Align a rewriter by PPO: less toxicity, the same meaning, no copying (S5; S1 step 14).
+
+A rewriter that `train_rewriter` trained is the policy; the toxic sides of its training pairs are the prompts. Each
+iteration samples rewrites, has them rewarded (`detox.alignment.rewards`), and takes clipped steps against a KL to
+what the rewriter was (`detox.alignment.ppo`), data-parallel on Ray Train. Then start and outcome are judged on texts
+that neither has seen, by another judge than the reward. TRL dropped PPO and never had it for encoder-decoders again.
+
+    python -m rayjobs.align_policy rewriter_ppo --policy.name runs/train-rewriter-embedded-s42 \\
+        --reward.scorer runs/train-classifier-minilm-s42
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import tyro
+
+from detox.alignment.ppo_settings import KlSettings, PpoSettings, ScoreSettings
+from detox.alignment.reward_settings import ComponentSettings, RewardSettings
+from detox.alignment.settings import AlignPolicyConfig, PolicySettings
+from detox.data.pairs.settings import PairSettings
+from detox.runs.config import ScalingSettings
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from detox.classifier.worker import Place
+    from detox.runs.rundir import RunDirectory
+    from detox.runs.storage import Storage
+
+JOB = "align_policy"
+
+TRAINED = "trained"
+"""In the run directory, once all iterations are done: their state, with the weights."""
+REJECTS = "rejects.jsonl"
+"""In the run directory, before anything is trained: texts that the model cannot read, with the reason."""
+
+
+def rewriter_ppo() -> AlignPolicyConfig:
+    """A rewriter of English comments, rewarded by a classifier trained on other data, whole, with a frozen reference.
+
+    Toxicity alone would be pleased by any polite sentence; similarity and novelty hold it to the source, and stop it
+    from copying. The judge is trained on pairs that neither rewriter nor reward has seen.
+    """
+    return AlignPolicyConfig(
+        policy=PolicySettings.model_construct(name=tyro.MISSING),
+        data=PairSettings(source=("paradetox",)),
+        reward=RewardSettings.model_construct(
+            scorer=tyro.MISSING,
+            components=(
+                ComponentSettings(component="toxicity", weight=0.6),
+                ComponentSettings(component="similarity", weight=0.3),
+                ComponentSettings(component="novelty", weight=0.1),
+            ),
+        ),
+        ppo=PpoSettings(
+            iterations=100,
+            prompts=64,
+            max_new_tokens=96,
+            lr=2e-5,
+            temperature=0.7,
+            kl=KlSettings(coefficient=0.05, target=6.0, horizon=2000),
+            score=ScoreSettings(scale=True, center=True, missing_eos=1.0),
+        ),
+        scaling=ScalingSettings(num_workers=2),
+    )
+
+
+RECIPES: dict[str, Callable[[], AlignPolicyConfig]] = {"rewriter_ppo": rewriter_ppo}
+
+
+def run(config: AlignPolicyConfig, recipe: str) -> dict[str, Any]:
+    """Run one config to its end, or go on where it stopped.
+
+    Returns:
+        the final figures, as `summary.json` holds them.
+    """
+    from detox.alignment.finish import finish
+    from detox.governance.manifest import ensure_key
+    from detox.runs.progress import Listener
+    from detox.runs.storage import Storage
+    from rayjobs.ray_glue.data import pairs_stage
+    from rayjobs.ray_glue.job import run_once, sign_each
+    from rayjobs.ray_glue.launch import check_paths, connect, on_one_node
+
+    check_paths(config)
+    check_config(config)
+    ensure_key()
+
+    def work(directory: RunDirectory) -> None:
+        if config.scaling.num_workers:
+            connect(config)
+        pairs = pairs_stage(config.data, config.run.seed, Storage(config.run.storage))
+        print(f"pairs: {pairs.uri}", flush=True)
+        if not directory.storage.child(TRAINED).exists(DONE):
+            train(config, directory, pairs)
+        print("evaluating", flush=True)
+        with Listener(directory):
+            made = on_one_node(finish, config.scaling)(config, recipe, directory.uri, pairs.uri)
+        sign_each(directory, made)
+
+    return run_once(config, JOB, recipe, work, {"report": "report.html", "artifact": "artifact"})
+
+
+DONE = "DONE"
+
+
+def check_config(config: AlignPolicyConfig) -> None:
+    """What can be known to fail before any work.
+
+    Raises:
+        ValueError: a policy, pairs, a scorer or a judge that are not there, or more workers than an optimizer step has
+            prompts.
+    """
+    from detox.classifier.scorer import check_toxicity
+    from detox.data.pairs.prepared import FACTS
+    from detox.data.pairs.reading import locate_pairs
+    from detox.rewriter.artifact import read_facts, rewriter_folder
+    from detox.rewriter.comparison import check_judges
+    from detox.runs.storage import Storage
+
+    read_facts(rewriter_folder(config.policy.name))
+    sources = config.data.source
+    if not (len(sources) == 1 and Storage(sources[0]).exists(FACTS)):
+        locate_pairs(config.data)
+    if any(one.component == "toxicity" for one in config.reward.components):
+        check_toxicity(config.reward.scorer)
+    check_judges(config.evaluation.judges)
+    prompts = config.ppo.prompts // config.ppo.minibatches
+    if config.scaling.num_workers > prompts:
+        raise ValueError(
+            f"an optimizer step has {prompts} prompts, too few for {config.scaling.num_workers} workers: raise "
+            "--ppo.prompts, or lower --ppo.minibatches"
+        )
+
+
+def train(config: AlignPolicyConfig, directory: RunDirectory, pairs: Storage) -> None:
+    """All iterations, on Ray Train or inside this process, from the run's last checkpoint."""
+    from detox.runs.progress import Follower, Listener
+    from rayjobs.ray_glue.fit import fit
+
+    settings = {"config": config.model_dump(mode="json"), "run": directory.uri, "pairs": pairs.uri}
+    with Follower(directory, "reward"), Listener(directory):
+        if config.scaling.num_workers == 0:
+            train_inside(settings)
+        else:
+            fit(train_worker, settings, directory, config.scaling, config.checkpoints.keep, score=None)
+
+
+def train_worker(settings: dict[str, Any]) -> None:
+    """One Ray Train worker: its rank, the checkpoint to go on from, and what reports."""
+    import tempfile
+    from contextlib import ExitStack
+    from pathlib import Path
+
+    import ray.train
+
+    from detox.classifier.worker import Place
+    from detox.data.pairs.prepared import FACTS
+    from detox.runs.storage import Storage
+    from rayjobs.ray_glue.fit import CHECKPOINTS, fresh_scratch
+    from rayjobs.ray_glue.launch import check_seen
+    from rayjobs.ray_glue.report import await_uploads, report_checkpoint
+
+    check_seen(Storage(settings["run"]), Storage(settings["pairs"]), FACTS)
+    context = ray.train.get_context()
+    checkpoints = Storage(settings["run"]).child(CHECKPOINTS)
+    with ExitStack() as stack:
+        local = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="detox-worker-")))
+        checkpoint = ray.train.get_checkpoint()
+        resume_from = Path(stack.enter_context(checkpoint.as_directory())) if checkpoint else None
+        place = Place(context.get_world_rank(), context.get_world_size(), fresh_scratch(checkpoints, local))
+
+        def keep(iteration: int, save: Callable[[Path], None]) -> None:
+            made = place.scratch / f"iteration-{iteration}"
+            made.mkdir()
+            if place.rank == 0:
+                save(made)
+            report_checkpoint(checkpoints, made, iteration)
+
+        train_rank(settings, place, local, resume_from, keep)
+        await_uploads(checkpoints)
+
+
+def train_inside(settings: dict[str, Any]) -> None:
+    """`scaling.num_workers 0`: the same training in this process, without Ray; for debugging and unit tests."""
+    import shutil
+    import tempfile
+    from pathlib import Path
+
+    from detox.alignment.worker import STATE
+    from detox.classifier.worker import Place
+    from detox.runs.storage import Storage
+    from rayjobs.ray_glue.fit import CHECKPOINTS
+
+    folder = Storage(settings["run"]).child(CHECKPOINTS).local_path
+
+    def keep(iteration: int, save: Callable[[Path], None]) -> None:
+        making, made = folder / ".making", folder / f"step-{iteration:07d}"
+        shutil.rmtree(making, ignore_errors=True)
+        making.mkdir(parents=True)
+        save(making)
+        making.rename(made)
+
+    with tempfile.TemporaryDirectory(prefix="detox-pairs-") as scratch:
+        found = sorted(path.parent for path in folder.glob(f"step-*/{STATE}"))
+        train_rank(settings, Place(0, 1, folder), Path(scratch), found[-1] if found else None, keep)
+
+
+def train_rank(
+    settings: dict[str, Any],
+    place: Place,
+    local: Path,
+    resume_from: Path | None,
+    keep: Callable[[int, Callable[[Path], None]], None],
+) -> None:
+    """Train on one rank; rank 0 writes events, and at the end what was trained.
+
+    Args:
+        keep: makes a checkpoint of an iteration; called on every rank.
+    """
+    from detox.alignment.worker import align_one_rank
+    from detox.data.pairs.prepared import PreparedPairs
+    from detox.runs.config import validated
+    from detox.runs.progress import say
+    from detox.runs.rundir import RunDirectory
+    from detox.runs.storage import Storage
+    from detox.runs.tracking import Tracker
+
+    config = validated(AlignPolicyConfig, settings["config"])
+    directory = RunDirectory(Storage(settings["run"]))
+    trackers: list[Tracker] = []
+    last = config.ppo.iterations
+
+    def on_start(iteration: int) -> None:
+        if place.rank == 0:
+            trackers.append(Tracker(directory, config.tracking, config.model_dump(mode="json"), resume_step=iteration))
+
+    def on_iteration(iteration: int, figures: dict[str, float], save: Callable[[Path], None]) -> None:
+        for tracker in trackers:
+            tracker.log("train", iteration, figures | {"max_steps": last})
+        if iteration % config.checkpoints.every == 0 or iteration == last:
+            keep(iteration, save)
+        if iteration == last and place.rank == 0:
+            made = local / TRAINED
+            made.mkdir()
+            save(made)
+            directory.storage.upload(made, TRAINED)
+            directory.storage.child(TRAINED).write_text(DONE, "")
+
+    def on_refused(refused: Sequence[dict[str, Any]]) -> None:
+        if place.rank == 0:
+            lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in refused]
+            directory.storage.write_text(REJECTS, "".join(lines))
+            if refused:
+                say(directory, f"{len(refused):,} texts that the model cannot read are left out: {directory.uri}/{REJECTS}")
+
+    pairs = PreparedPairs.open(Storage(settings["pairs"]).localise(local))
+    align_one_rank(config, pairs, resume_from, on_iteration, on_start, on_refused)
+    for tracker in trackers:
+        tracker.close()
+
+
+def main() -> None:
+    from rayjobs.cli import main as job_main
+
+    job_main(JOB, __doc__ or "", RECIPES, run)
+
+
+if __name__ == "__main__":
+    main()

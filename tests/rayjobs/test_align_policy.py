@@ -1,0 +1,111 @@
+"""Aligning a rewriter from its artifact to the next: what a run leaves, and that a stop changes nothing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import detox
+from detox.alignment.settings import AlignPolicyConfig
+from detox.runs.config import override
+from rayjobs import align_policy
+from tests.rewriter.artifacts import write_rewriter
+from tests.serve.models import write_classifier
+
+pytestmark = pytest.mark.usefixtures("signing_key")
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    folder = tmp_path_factory.mktemp("models")
+    return write_rewriter(folder / "rewriter"), write_classifier(folder / "classifier")
+
+
+def config(models: tuple[Path, Path], storage: Path, **patch: Any) -> AlignPolicyConfig:
+    rewriter, classifier = models
+    base = align_policy.rewriter_ppo().model_copy(update={"policy": {"name": str(rewriter)}})
+    return override(
+        base,
+        {
+            "run.storage": str(storage),
+            "data.source": ("synthetic_pairs",),
+            "data.limit": 400,
+            "reward.scorer": str(classifier),
+            "ppo.iterations": 3,
+            "ppo.prompts": 8,
+            "ppo.minibatches": 2,
+            "ppo.max_new_tokens": 12,
+            "ppo.precision": "fp32",
+            "checkpoints.every": 1,
+            "evaluation.test_texts": 20,
+            "scaling.num_workers": 0,
+            **patch,
+        },
+    )
+
+
+def test_a_rewriter_comes_out_that_can_be_loaded(models: tuple[Path, Path], tmp_path: Path) -> None:
+    summary = align_policy.run(config(models, tmp_path), "rewriter_ppo")
+    run = tmp_path / "align_policy-rewriter_ppo-s42"
+    run = run if run.is_dir() else next(path for path in tmp_path.iterdir() if (path / "COMPLETE").exists())
+    assert "toxicity of the greedy outputs changes by" in summary["headline"]
+    assert {"change/toxicity_after/greedy", "change_low/similarity/full"} <= summary.keys()
+    events = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [event["step"] for event in events] == [1, 2, 3]
+    assert {"reward", "kl", "kl_coefficient", "rewards/toxicity/mean", "rewards/similarity/mean"} <= events[-1].keys()
+    page = (run / "report.html").read_text()
+    assert "From start to aligned" in page
+    assert "KL to the reference" in page
+    [rewrite] = detox.Rewriter.load(str(run)).rewrite(["you are a stupid idiot"], "en")
+    assert rewrite.text
+
+
+def test_a_run_that_was_stopped_leaves_the_same_weights(
+    models: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    align_policy.run(config(models, tmp_path / "whole"), "rewriter_ppo")
+    from detox.alignment.ppo import PpoTrainer
+
+    step = PpoTrainer.step
+
+    def stops(self: PpoTrainer) -> Any:
+        if self.iteration == 2:
+            raise KeyboardInterrupt
+        return step(self)
+
+    monkeypatch.setattr(PpoTrainer, "step", stops)
+    with pytest.raises(KeyboardInterrupt):
+        align_policy.run(config(models, tmp_path / "stopped"), "rewriter_ppo")
+    monkeypatch.setattr(PpoTrainer, "step", step)
+    align_policy.run(config(models, tmp_path / "stopped"), "rewriter_ppo")
+    states = [torch.load(next(tmp_path.glob(f"{name}/*/trained/ppo.pt")), weights_only=True) for name in ("whole", "stopped")]
+    assert states[0]["kl_controller"] == states[1]["kl_controller"]
+    for name, weight in states[0]["weights"].items():
+        assert torch.equal(weight, states[1]["weights"][name]), name
+
+
+@pytest.mark.parametrize(
+    ("patch", "rule"),
+    [
+        ({"policy.name": "nowhere/at/all"}, "no rewriter"),
+        ({"reward.scorer": "nowhere/at/all"}, "nowhere/at/all"),
+        ({"reward.label": "polite"}, "no label 'polite'"),
+        ({"scaling.num_workers": 5}, "too few for 5 workers"),
+        ({"policy.lora.rank": 4, "policy.lora.target_modules": ("nothing",)}, "nothing"),
+    ],
+)
+def test_what_cannot_work_stops_before_any_training(
+    models: tuple[Path, Path], tmp_path: Path, patch: dict[str, Any], rule: str
+) -> None:
+    with pytest.raises(ValueError, match=rule):
+        align_policy.run(config(models, tmp_path, **patch), "rewriter_ppo")
+    assert not list(tmp_path.glob("*/checkpoints/*"))
+
+
+def test_the_rewards_scorer_is_no_judge(models: tuple[Path, Path], tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="cannot judge what comes of it"):
+        config(models, tmp_path, **{"evaluation.judges": str(models[1])})
