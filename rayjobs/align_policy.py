@@ -21,6 +21,7 @@ from detox.alignment.ppo_settings import KlSettings, PpoSettings, ScoreSettings
 from detox.alignment.reward_settings import ComponentSettings, RewardSettings
 from detox.alignment.settings import AlignPolicyConfig, PolicySettings
 from detox.data.pairs.settings import PairSettings
+from detox.rewriter.settings import LoraSettings
 from detox.runs.config import ScalingSettings
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def rewriter_ppo() -> AlignPolicyConfig:
     from copying. The judge is trained on pairs that neither rewriter nor reward has seen.
     """
     return AlignPolicyConfig(
-        policy=PolicySettings.model_construct(name=tyro.MISSING),
+        policy=PolicySettings.model_construct(name=tyro.MISSING, lora=LoraSettings()),
         data=PairSettings(source=("paradetox",)),
         reward=RewardSettings.model_construct(
             scorer=tyro.MISSING,
@@ -114,7 +115,7 @@ def check_config(config: AlignPolicyConfig) -> None:
         ValueError: a policy, pairs, a scorer or a judge that are not there, or more workers than an optimizer step has
             prompts.
     """
-    from detox.classifier.scorer import check_toxicity
+    from detox.alignment.building import check_reward
     from detox.data.pairs.prepared import FACTS
     from detox.data.pairs.reading import locate_pairs
     from detox.rewriter.artifact import read_facts, rewriter_folder
@@ -125,8 +126,7 @@ def check_config(config: AlignPolicyConfig) -> None:
     sources = config.data.source
     if not (len(sources) == 1 and Storage(sources[0]).exists(FACTS)):
         locate_pairs(config.data)
-    if any(one.component == "toxicity" for one in config.reward.components):
-        check_toxicity(config.reward.scorer)
+    check_reward(config.reward)
     check_judges(config.evaluation.judges)
     prompts = config.ppo.prompts // config.ppo.minibatches
     if config.scaling.num_workers > prompts:
@@ -255,7 +255,10 @@ def train_rank(
             lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in refused]
             directory.storage.write_text(REJECTS, "".join(lines))
             if refused:
-                say(directory, f"{len(refused):,} texts that the model cannot read are left out: {directory.uri}/{REJECTS}")
+                say(
+                    directory,
+                    f"{len(refused):,} texts that the model cannot read are left out: {directory.uri}/{REJECTS}",
+                )
 
     pairs = PreparedPairs.open(Storage(settings["pairs"]).localise(local))
     align_one_rank(config, pairs, resume_from, on_iteration, on_start, on_refused)

@@ -22,7 +22,15 @@ from detox.alignment.rewards import (
     ToxicityReward,
 )
 from detox.alignment.scores import Reward
-from detox.classifier.scorer import Scorer, Scores, load_scorer
+from detox.classifier.scorer import (
+    Scorer,
+    Scores,
+    check_toxicity,
+    known_labels,
+    label_index,
+    load_scorer,
+    toxicity_label,
+)
 from detox.evaluation.minilm import MiniLm
 from detox.rewriter.fluency import CharacterModel
 
@@ -50,7 +58,25 @@ class SharedScorer:
         return Scores(self.labels, np.array(rows, np.float32).reshape(len(texts), len(self.labels)))
 
 
-def build_reward(settings: RewardSettings, neutral: Sequence[str], langs: Sequence[str], ranks: Ranks) -> CompositeReward:
+def check_reward(settings: RewardSettings) -> None:
+    """What can be known of the rewards before any work.
+
+    Raises:
+        ValueError: a scorer that is not there, or a label that it does not have.
+    """
+    if all(one.component != "toxicity" for one in settings.components):
+        return
+    if not settings.scorer:
+        raise ValueError("the component toxicity needs a scorer: name one with --reward.scorer")
+    if not settings.label:
+        check_toxicity(settings.scorer)
+    elif (labels := known_labels(settings.scorer)) is not None:
+        label_index(labels, settings.label)
+
+
+def build_reward(
+    settings: RewardSettings, neutral: Sequence[str], langs: Sequence[str], ranks: Ranks
+) -> CompositeReward:
     """The composite reward with the components that the settings name, and no other.
 
     Args:
@@ -62,12 +88,9 @@ def build_reward(settings: RewardSettings, neutral: Sequence[str], langs: Sequen
 
     def toxicity() -> Reward:
         scorer = load_scorer(settings.scorer)
-        if settings.label and settings.label not in scorer.labels:
-            raise ValueError(
-                f"the reward's scorer {settings.scorer} has no label {settings.label!r}: set reward.label to one of "
-                f"{', '.join(scorer.labels)}"
-            )
-        return ToxicityReward(SharedScorer(scorer, ranks), settings.label)
+        label = settings.label or toxicity_label(settings.scorer, scorer.labels)
+        label_index(scorer.labels, label)
+        return ToxicityReward(SharedScorer(scorer, ranks), label)
 
     def fluency() -> Reward:
         if settings.language_model == CHARACTERS:

@@ -26,7 +26,15 @@ from detox.evaluation.statistics import Comparison
 from detox.governance.manifest import describe
 from detox.models.loading import LoadedModel
 from detox.rewriter.artifact import Helpers, rewriter_folder, write_artifact
-from detox.rewriter.comparison import System, baselines, judged_systems, judges_named, line_of, outputs_table, summary_of
+from detox.rewriter.comparison import (
+    System,
+    baselines,
+    judged_systems,
+    judges_named,
+    line_of,
+    outputs_table,
+    summary_of,
+)
 from detox.rewriter.face import Rewriter
 from detox.rewriter.finish import drawn
 from detox.rewriter.lexicon import Lexicon

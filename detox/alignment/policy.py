@@ -28,7 +28,6 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from detox.alignment.logprobs import TokenLogprobs, logprobs_of_logits, token_logprobs
 
-
 REFERENCE = "reference"
 """Name of a frozen adapter: what a trained one began as, where that is not nothing."""
 
@@ -113,7 +112,21 @@ class Policy(nn.Module, ABC):
             encoded: the prompts' states from `encode`, where nothing that makes them is trained.
             entropy_gradient: the entropy is part of the loss.
         """
-        read = self._read(batch, encoded)
+        return self._evaluated(self._read(batch, encoded), batch, entropy_gradient)
+
+    @torch.no_grad()
+    def evaluate(self, batch: Sequences, encoded: Tensor | None = None) -> Evaluated:
+        """The same to the last bit, without gradients.
+
+        The trunk runs as with them: where T5's position biases are trained torch takes another attention kernel,
+        whose rounding would show in the ratios (by 1e-7 in float32).
+        """
+        with torch.enable_grad():
+            read = self._read(batch, encoded)
+        logits_NV = None if read.logits_NV is None else read.logits_NV.detach()
+        return self._evaluated(_Read(read.states_ND.detach(), logits_NV), batch, False)
+
+    def _evaluated(self, read: _Read, batch: Sequences, entropy_gradient: bool) -> Evaluated:
         values_N = self.value_head(read.states_ND.to(self.value_head.weight.dtype))[:, 0].float()
         said = self._said(read, batch.responses_BT[batch.mask_BT], entropy_gradient)
         return Evaluated(*(_placed(each, batch.mask_BT) for each in (said.logprobs_N, values_N, said.entropy_N)))

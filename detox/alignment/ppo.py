@@ -222,11 +222,11 @@ class PpoTrainer:
     @torch.no_grad()
     def _evaluate(self, minibatches: Sequence[Minibatch]) -> None:
         """What policy and reference gave to the responses before any update."""
-        self._policy.eval()
+        self._policy.train()
         for part in _parts(minibatches):
             with self._autocast():
                 part.encoded = self._policy.encode(part.batch)
-                found = self._policy(part.batch, part.encoded)
+                found = self._policy.evaluate(part.batch, part.encoded)
                 part.reference_BT = self._reference.logprobs(part.batch, part.encoded)
             part.old_BT, part.values_BT, part.entropy_BT = found
 
@@ -268,7 +268,8 @@ class PpoTrainer:
         """The optimizer steps; stops early where a minibatch shows that the policy has gone too far."""
         self._policy.train()
         rng = np.random.default_rng([self._seed, 1, self.iteration])
-        sums, tokens, norms = torch.zeros(4, device=self._policy.device), 0.0, []
+        sums, tokens = torch.zeros(4, device=self._policy.device), 0.0
+        norms: list[float] = []
         for _ in range(self._settings.epochs):
             for at in rng.permutation(len(minibatches)):
                 found = self._gradients(minibatches[at])

@@ -29,8 +29,8 @@ def headline(changes: Changes) -> str:
     variant, found = next(iter(changes.items()))
     toxicity, similarity, copied = (found[figure] for figure in ("toxicity_after", "similarity", "copy"))
     return (
-        f"On unseen texts the toxicity of the {variant} outputs changes by {_change(toxicity)}, their similarity to the "
-        f"source by {_change(similarity)}, the share of copies by {_change(copied)} (95 %)."
+        f"On unseen texts the toxicity of the {variant} outputs changes by {_change(toxicity)}, their similarity to "
+        f"the source by {_change(similarity)}, the share of copies by {_change(copied)} (95 %)."
     )
 
 
@@ -43,7 +43,9 @@ def alignment_blocks(changes: Changes, events: Sequence[Mapping[str, Any]]) -> l
         for variant, found in changes.items()
         for figure, change in found.items()
     ]
-    note = "Paired bootstrap over the test texts, 1,000 resamples, two-sided; p is not corrected for the number of rows."
+    note = (
+        "Paired bootstrap over the test texts, 1,000 resamples, two-sided; p is not corrected for the number of rows."
+    )
     return [
         Callout(headline(changes), tone),
         Table("From start to aligned", ["variant", "figure", "change", "95 %", "p"], rows, note),

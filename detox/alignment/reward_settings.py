@@ -9,9 +9,7 @@ from pydantic import Field, model_validator
 from detox.runs.config import Config
 
 COMPONENTS = ("toxicity", "fluency", "acceptability", "diversity", "similarity", "summary", "length", "novelty")
-Component = Literal[
-    "toxicity", "fluency", "acceptability", "diversity", "similarity", "summary", "length", "novelty"
-]
+Component = Literal["toxicity", "fluency", "acceptability", "diversity", "similarity", "summary", "length", "novelty"]
 
 
 class ComponentSettings(Config):
@@ -57,8 +55,8 @@ class RewardSettings(Config):
     """Hold the sum within plus or minus this (S1 step 14); 0: off."""
     scorer: str = ""
     """Who scores toxicity, by any name that `detox classify --model` takes: a run of train_classifier, say."""
-    label: str = "toxic"
-    """Of the scorer; empty: the greatest of all."""
+    label: str = ""
+    """Of the scorer; empty: that of overall toxicity."""
     language_model: str = "characters"
     """Whose perplexity fluency is: a causal model by name, or `characters`, an n-gram model of the training texts."""
     acceptability: str = ""

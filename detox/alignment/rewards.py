@@ -1,4 +1,4 @@
-"""What a response is worth, by component: toxicity, fluency, diversity, similarity, summary quality, length, no copying.
+"""What a response is worth, by component: toxicity, fluency, diversity, similarity, summary quality, length, novelty.
 
 Each is a callable with the signature of TRL's GRPO, `reward(prompts=…, completions=…, **columns) -> [value, …]`, so the
 same object serves our PPO, TRL's GRPO and RLOO, and evaluation. Values lie in 0..1, more is better. What is known to

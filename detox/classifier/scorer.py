@@ -147,13 +147,25 @@ def check_toxicity(name: str) -> None:
     Raises:
         ValueError: the name leads to no scorer, or none of its labels is overall toxicity.
     """
+    labels = known_labels(name)
+    if labels is not None:
+        toxicity_label(name, labels)
+
+
+def known_labels(name: str) -> tuple[str, ...] | None:
+    """The labels of a scorer: of a model at the price of its config file, else by loading it. None of Detoxify's
+    published models, which all have overall toxicity.
+
+    Raises:
+        ValueError: the name leads to no scorer.
+    """
     if name.partition(":")[0] in ("lexicon", "tfidf", "endpoint", "detoxify"):
-        load_toxicity(name)
-    elif name.startswith("detoxify/"):
+        return load_scorer(name).labels
+    if name.startswith("detoxify/"):
         from detox.classifier.detoxify_scorer import check_published
 
         check_published(name.removeprefix("detoxify/"))
-    else:
-        from detox.models.loading import check_available
+        return None
+    from detox.models.loading import check_available
 
-        toxicity_label(name, [str(label) for label in (check_available(name).id2label or {}).values()])
+    return tuple(str(label) for label in (check_available(name).id2label or {}).values())

@@ -32,9 +32,7 @@ def load_causal(
         ModelUnavailableError: no such model, no access to it, the hub cannot be reached, or it is no causal model.
     """
     if name.startswith("tiny/"):
-        built = tiny.build(
-            name.removeprefix("tiny/"), texts_for_tokenizer, head="causal_lm", seed=seed, **tiny_options
-        )
+        built = tiny.build(name.removeprefix("tiny/"), texts_for_tokenizer, head="causal_lm", seed=seed, **tiny_options)
         return LoadedModel(built.model.to(getattr(torch, dtype)), built.tokenizer, name, "")
     location = locate(name)
     with explained(location):

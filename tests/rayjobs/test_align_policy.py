@@ -14,27 +14,25 @@ from detox.alignment.settings import AlignPolicyConfig
 from detox.runs.config import override
 from rayjobs import align_policy
 from tests.rewriter.artifacts import write_rewriter
-from tests.serve.models import write_classifier
-
-pytestmark = pytest.mark.usefixtures("signing_key")
 
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     folder = tmp_path_factory.mktemp("models")
-    return write_rewriter(folder / "rewriter"), write_classifier(folder / "classifier")
+    (folder / "words.txt").write_text("idiot\nmoron\nstupid\nplonker\n")
+    return write_rewriter(folder / "rewriter"), folder / "words.txt"
 
 
 def config(models: tuple[Path, Path], storage: Path, **patch: Any) -> AlignPolicyConfig:
-    rewriter, classifier = models
-    base = align_policy.rewriter_ppo().model_copy(update={"policy": {"name": str(rewriter)}})
+    rewriter, words = models
     return override(
-        base,
+        align_policy.rewriter_ppo(),
         {
+            "policy.name": str(rewriter),
             "run.storage": str(storage),
             "data.source": ("synthetic_pairs",),
             "data.limit": 400,
-            "reward.scorer": str(classifier),
+            "reward.scorer": f"lexicon:{words}",
             "ppo.iterations": 3,
             "ppo.prompts": 8,
             "ppo.minibatches": 2,
@@ -82,7 +80,9 @@ def test_a_run_that_was_stopped_leaves_the_same_weights(
         align_policy.run(config(models, tmp_path / "stopped"), "rewriter_ppo")
     monkeypatch.setattr(PpoTrainer, "step", step)
     align_policy.run(config(models, tmp_path / "stopped"), "rewriter_ppo")
-    states = [torch.load(next(tmp_path.glob(f"{name}/*/trained/ppo.pt")), weights_only=True) for name in ("whole", "stopped")]
+    states = [
+        torch.load(next(tmp_path.glob(f"{name}/*/trained/ppo.pt")), weights_only=True) for name in ("whole", "stopped")
+    ]
     assert states[0]["kl_controller"] == states[1]["kl_controller"]
     for name, weight in states[0]["weights"].items():
         assert torch.equal(weight, states[1]["weights"][name]), name
@@ -108,4 +108,4 @@ def test_what_cannot_work_stops_before_any_training(
 
 def test_the_rewards_scorer_is_no_judge(models: tuple[Path, Path], tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="cannot judge what comes of it"):
-        config(models, tmp_path, **{"evaluation.judges": str(models[1])})
+        config(models, tmp_path, **{"evaluation.judges": f"lexicon:{models[1]}"})
