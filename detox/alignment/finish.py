@@ -18,7 +18,7 @@ from peft import PeftModel
 from detox.alignment.policy import REFERENCE, policy_of
 from detox.alignment.report import alignment_blocks, headline
 from detox.alignment.settings import AlignPolicyConfig
-from detox.alignment.worker import STATE, load_policy
+from detox.alignment.worker import STATE, in_languages, load_policy
 from detox.classifier.model_scorers import model_parent
 from detox.classifier.report import run_facts
 from detox.data.pairs.prepared import PreparedPairs, cases
@@ -105,7 +105,7 @@ def report(
     judge_rows = pairs.part("judge")
     judges = judges_named(settings.judges, judge_rows)
     lexicon = Lexicon.fit((row.lang, row.toxic, row.neutral) for row in judge_rows or pairs.part("train"))
-    wanted = drawn(cases(pairs.part("test")), settings.test_texts, config.run.seed)
+    wanted = drawn(cases(in_languages(pairs.part("test"), config.languages)), settings.test_texts, config.run.seed)
     say(run, f"judging {len(wanted):,} texts in {', '.join(sorted({case.lang for case in wanted}))}")
     systems = baselines(wanted, judges, lexicon, helpers.lexicon)
     for name, rewriter in rewriters.items():

@@ -51,6 +51,9 @@ class AlignPolicyConfig(JobConfig):
     data: PairSettings = PairSettings()
     """The toxic sides of the training pairs are the prompts; what a rewriter was trained on can be given again, since
     the same settings and seed split alike."""
+    languages: tuple[str, ...] = ()
+    """Languages (ISO 639-1) of the prompts and of the texts that are judged; empty: all. The scorer should know
+    them."""
     reward: RewardSettings = RewardSettings()
     ppo: PpoSettings = PpoSettings()
     evaluation: AlignmentEvaluationSettings = AlignmentEvaluationSettings()

@@ -61,7 +61,7 @@ def align_one_rank(
     for seed in (random.seed, np.random.seed, torch.manual_seed):
         seed(config.run.seed)
     loaded, facts = load_policy(config)
-    train = pairs.part("train")
+    train = in_languages(pairs.part("train"), config.languages)
     asked = ask(train, loaded, facts)
     on_refused(asked.refused)
     reward = build_reward(config.reward, [row.neutral for row in train], [row.lang for row in train], Ranks())
@@ -107,6 +107,18 @@ def load_policy(config: AlignPolicyConfig) -> tuple[LoadedModel, ArtifactFacts]:
             torch.manual_seed(config.run.seed)
             model = with_lora(model, lora.rank, lora.alpha, lora.dropout, lora.target_modules)
     return LoadedModel(model, loaded.tokenizer, loaded.name, loaded.revision), facts
+
+
+def in_languages(rows: Sequence[PairRow], languages: Sequence[str]) -> list[PairRow]:
+    """Those in the languages; empty: all.
+
+    Raises:
+        ValueError: there are none.
+    """
+    found = [row for row in rows if not languages or row.lang in languages]
+    if not found:
+        raise ValueError(f"the pairs have no texts in {', '.join(languages)}: change --languages, or name other pairs")
+    return found
 
 
 def ask(rows: Sequence[PairRow], loaded: LoadedModel, facts: ArtifactFacts) -> Asked:
