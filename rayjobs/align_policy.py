@@ -51,18 +51,18 @@ def rewriter_ppo() -> AlignPolicyConfig:
         reward=RewardSettings.model_construct(
             scorer=tyro.MISSING,
             components=(
-                ComponentSettings(component="toxicity", weight=0.6),
-                ComponentSettings(component="similarity", weight=0.3),
+                ComponentSettings(component="toxicity", weight=0.5),
+                ComponentSettings(component="similarity", weight=0.4),
                 ComponentSettings(component="novelty", weight=0.1),
             ),
         ),
         ppo=PpoSettings(
-            iterations=100,
+            iterations=30,
             prompts=64,
             max_new_tokens=96,
             lr=2e-5,
             temperature=0.7,
-            kl=KlSettings(coefficient=0.05, target=6.0, horizon=2000),
+            kl=KlSettings(coefficient=0.1, target=1.0, horizon=2000),
             score=ScoreSettings(scale=True, center=True, missing_eos=1.0),
         ),
         scaling=ScalingSettings(num_workers=2),

@@ -127,7 +127,8 @@ class Policy(nn.Module, ABC):
         return self._evaluated(_Read(read.states_ND.detach(), logits_NV), batch, False)
 
     def _evaluated(self, read: _Read, batch: Sequences, entropy_gradient: bool) -> Evaluated:
-        values_N = self.value_head(read.states_ND.to(self.value_head.weight.dtype))[:, 0].float()
+        with torch.autocast(self.device.type, enabled=False):  # bfloat16 would round the values to 1 in 256
+            values_N = self.value_head(read.states_ND.to(self.value_head.weight.dtype))[:, 0].float()
         said = self._said(read, batch.responses_BT[batch.mask_BT], entropy_gradient)
         return Evaluated(*(_placed(each, batch.mask_BT) for each in (said.logprobs_N, values_N, said.entropy_N)))
 
