@@ -3,7 +3,7 @@
 A rewriter that `train_rewriter` trained is the policy; the toxic sides of its training pairs are the prompts. Each
 iteration samples rewrites, has them rewarded (`detox.alignment.rewards`), and takes clipped steps against a KL to
 what the rewriter was (`detox.alignment.ppo`), data-parallel on Ray Train. Then start and outcome are judged on texts
-that neither has seen, by another judge than the reward. TRL dropped PPO and never had it for encoder-decoders again.
+that neither has seen, by another judge than the reward. (TRL's PPO took encoder-decoders until 0.11, and is gone.)
 
     python -m rayjobs.align_policy rewriter_ppo --policy.name runs/train-rewriter-embedded-s42 \\
         --reward.scorer runs/train-classifier-minilm-s42
@@ -43,7 +43,7 @@ def rewriter_ppo() -> AlignPolicyConfig:
     """A rewriter of English comments, rewarded by a classifier trained on other data, whole, with a frozen reference.
 
     Toxicity alone would be pleased by any polite sentence; similarity and novelty hold it to the source, and stop it
-    from copying. The judge is trained on pairs that neither rewriter nor reward has seen.
+    from copying. The judge is trained on the pairs' judge part, which the rewriter has not seen.
     """
     return AlignPolicyConfig(
         policy=PolicySettings.model_construct(name=tyro.MISSING, lora=LoraSettings()),
@@ -51,18 +51,18 @@ def rewriter_ppo() -> AlignPolicyConfig:
         reward=RewardSettings.model_construct(
             scorer=tyro.MISSING,
             components=(
-                ComponentSettings(component="toxicity", weight=0.5),
-                ComponentSettings(component="similarity", weight=0.4),
+                ComponentSettings(component="toxicity", weight=0.6),
+                ComponentSettings(component="similarity", weight=0.3),
                 ComponentSettings(component="novelty", weight=0.1),
             ),
         ),
         ppo=PpoSettings(
-            iterations=30,
+            iterations=20,
             prompts=64,
             max_new_tokens=96,
             lr=2e-5,
             temperature=0.7,
-            kl=KlSettings(coefficient=0.1, target=1.0, horizon=2000),
+            kl=KlSettings(coefficient=0.05, target=1.0, horizon=2000),
             score=ScoreSettings(scale=True, center=True, missing_eos=1.0),
         ),
         scaling=ScalingSettings(num_workers=2),
@@ -94,6 +94,7 @@ def run(config: AlignPolicyConfig, recipe: str) -> dict[str, Any]:
         if config.scaling.num_workers:
             connect(config)
         pairs = pairs_stage(config.data, config.run.seed, Storage(config.run.storage))
+        check_pairs(config, pairs)
         print(f"pairs: {pairs.uri}", flush=True)
         if not directory.storage.child(TRAINED).exists(DONE):
             train(config, directory, pairs)
@@ -128,12 +129,36 @@ def check_config(config: AlignPolicyConfig) -> None:
         locate_pairs(config.data)
     check_reward(config.reward)
     check_judges(config.evaluation.judges)
+    if config.scaling.num_workers == 0 and not Storage(config.run.storage).is_local:
+        raise ValueError(
+            f"--scaling.num-workers 0 trains inside this process, on local folders, and run.storage is "
+            f"{config.run.storage}: name a local folder, or train with a worker"
+        )
     prompts = config.ppo.prompts // config.ppo.minibatches
     if config.scaling.num_workers > prompts:
         raise ValueError(
             f"an optimizer step has {prompts} prompts, too few for {config.scaling.num_workers} workers: raise "
             "--ppo.prompts, or lower --ppo.minibatches"
         )
+
+
+def check_pairs(config: AlignPolicyConfig, pairs: Storage) -> None:
+    """Raises:
+    ValueError: there would be no prompts, nothing to judge, or nothing to train judges on; before any worker starts.
+    """
+    import tempfile
+    from pathlib import Path
+
+    from detox.alignment.worker import in_languages
+    from detox.data.pairs.prepared import PreparedPairs
+    from detox.evaluation.pan_judges import PAN
+
+    with tempfile.TemporaryDirectory(prefix="detox-pairs-") as scratch:
+        prepared = PreparedPairs.open(pairs.localise(Path(scratch)))
+        for part in ("train", "test"):
+            in_languages(prepared.part(part), config.languages)
+        if config.evaluation.judges not in PAN and not prepared.part("judge"):
+            raise ValueError("there are no pairs to train the judges on: set --data.judge-share above 0")
 
 
 def train(config: AlignPolicyConfig, directory: RunDirectory, pairs: Storage) -> None:
@@ -196,6 +221,7 @@ def train_inside(settings: dict[str, Any]) -> None:
     from rayjobs.ray_glue.fit import CHECKPOINTS
 
     folder = Storage(settings["run"]).child(CHECKPOINTS).local_path
+    keep_most: int = settings["config"]["checkpoints"]["keep"]
 
     def keep(iteration: int, save: Callable[[Path], None]) -> None:
         making, made = folder / ".making", folder / f"step-{iteration:07d}"
@@ -203,6 +229,8 @@ def train_inside(settings: dict[str, Any]) -> None:
         making.mkdir(parents=True)
         save(making)
         making.rename(made)
+        for old in sorted(folder.glob("step-*"))[:-keep_most]:
+            shutil.rmtree(old)
 
     with tempfile.TemporaryDirectory(prefix="detox-pairs-") as scratch:
         found = sorted(path.parent for path in folder.glob(f"step-*/{STATE}"))
@@ -243,12 +271,6 @@ def train_rank(
             tracker.log("train", iteration, figures | {"max_steps": last})
         if iteration % config.checkpoints.every == 0 or iteration == last:
             keep(iteration, save)
-        if iteration == last and place.rank == 0:
-            made = local / TRAINED
-            made.mkdir()
-            save(made)
-            directory.storage.upload(made, TRAINED)
-            directory.storage.child(TRAINED).write_text(DONE, "")
 
     def on_refused(refused: Sequence[dict[str, Any]]) -> None:
         if place.rank == 0:
@@ -261,9 +283,15 @@ def train_rank(
                 )
 
     pairs = PreparedPairs.open(Storage(settings["pairs"]).localise(local))
-    align_one_rank(config, pairs, resume_from, on_iteration, on_start, on_refused)
+    save = align_one_rank(config, pairs, resume_from, on_iteration, on_start, on_refused)
     for tracker in trackers:
         tracker.close()
+    if place.rank == 0:
+        made = local / TRAINED
+        made.mkdir()
+        save(made)
+        directory.storage.upload(made, TRAINED)
+        directory.storage.child(TRAINED).write_text(DONE, "")
 
 
 def main() -> None:

@@ -66,10 +66,10 @@ def minibatches_of(
         groups: in which minibatch each row is.
         budget: padded tokens of a micro-batch.
     """
-    lengths = np.array([len(prompt) + len(response) for prompt, response in zip(prompts, responses, strict=True)])
+    lengths_N2 = np.array([[len(pair[0]), len(pair[1])] for pair in zip(prompts, responses, strict=True)])
     groups_N = np.asarray(groups)
-    shares = [_by_length(np.flatnonzero(groups_N == number), lengths) for number in range(count)]
-    passes = torch.tensor([_passes(lengths[share], budget) for share in shares], device=device)
+    shares = [_by_length(np.flatnonzero(groups_N == number), lengths_N2.sum(1)) for number in range(count)]
+    passes = torch.tensor([_passes(lengths_N2[share], budget) for share in shares], device=device)
     found = []
     for share, number in zip(shares, ranks.most(passes).tolist(), strict=True):
         parts = []
@@ -87,9 +87,10 @@ def _by_length(rows: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     return rows[np.argsort(-lengths[rows], kind="stable")]
 
 
-def _passes(lengths: np.ndarray, budget: int) -> int:
-    """The least number of equal parts, longest rows first, none of which exceeds the budget once padded; 1 at least."""
-    for parts in range(1, len(lengths) + 1):
-        if all(part[0] * len(part) <= budget for part in np.array_split(lengths, parts)):
+def _passes(lengths_B2: np.ndarray, budget: int) -> int:
+    """The least number of equal parts, longest rows first, none of which exceeds the budget once prompts and responses
+    are padded; 1 at least."""
+    for parts in range(1, len(lengths_B2) + 1):
+        if all(part.max(0).sum() * len(part) <= budget for part in np.array_split(lengths_B2, parts)):
             return parts
-    return max(1, len(lengths))
+    return max(1, len(lengths_B2))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,8 @@ def finish(config: AlignPolicyConfig, recipe: str, run_uri: str, pairs_uri: str)
         pairs = PreparedPairs.open(Storage(pairs_uri).localise(folder / "pairs"))
         loaded, facts = load_policy(config)
         load_trained_weights(loaded, run.storage.child("trained").localise(folder / "trained"))
+        if config.policy.lora.rank:  # on a rewriter that is no model by a name that everybody has
+            loaded = replace(loaded, model=loaded.model.merge_and_unload())  # type: ignore[operator]
         helpers = Helpers.load(rewriter_folder(config.policy.name))
         languages = facts.languages
         artifact = write_artifact(folder / "artifact", loaded, facts.model, facts.rewriting, helpers, languages)

@@ -72,7 +72,7 @@ class FixedKlController:
 class AdaptiveKlController(FixedKlController):
     """Raises the price while the KL is above its target and lowers it below (Ziegler et al. 2019, section 2.2).
 
-    coefficient *= 1 + clip(kl / target - 1, -0.2, 0.2) * samples / horizon.
+    coefficient *= 1 + clip(kl / target - 1, -0.2, 0.2) * min(1, samples / horizon).
 
     Args:
         target: nats a response.
@@ -90,4 +90,4 @@ class AdaptiveKlController(FixedKlController):
         if not math.isfinite(kl):
             raise ValueError(f"the KL controller needs a finite KL, was given {kl}: the policy has diverged")
         error = min(max(kl / self._target - 1, -MOST_ERROR), MOST_ERROR)
-        self.coefficient *= 1 + error * samples / self._horizon
+        self.coefficient *= 1 + error * min(1.0, samples / self._horizon)

@@ -11,6 +11,7 @@ Shapes: N tokens, C tokens of a chunk, D width, V vocabulary.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -48,11 +49,15 @@ def token_logprobs(
     return TokenLogprobs(*found)
 
 
-def logprobs_of_logits(logits_NV: Tensor, tokens_N: Tensor, temperature: float = 1.0) -> TokenLogprobs:
+def logprobs_of_logits(
+    logits_NV: Tensor, tokens_N: Tensor, temperature: float = 1.0, entropy_gradient: bool = True
+) -> TokenLogprobs:
     """The same of a model that does not end in a linear layer, by way of its logits."""
     all_NV = (logits_NV.float() / temperature).log_softmax(-1)
     chosen_N = all_NV.gather(1, tokens_N[:, None])[:, 0]
-    return TokenLogprobs(chosen_N, -(all_NV.exp() * all_NV.clamp(min=torch.finfo(all_NV.dtype).min)).sum(1))
+    with nullcontext() if entropy_gradient else torch.no_grad():
+        entropy_N = -(all_NV.exp() * all_NV.clamp(min=torch.finfo(all_NV.dtype).min)).sum(1)
+    return TokenLogprobs(chosen_N, entropy_N)
 
 
 class _TokenLogprobs(torch.autograd.Function):
@@ -69,6 +74,9 @@ class _TokenLogprobs(torch.autograd.Function):
         states_wanted, weight_wanted, bias_wanted = ctx.needs_input_grad[:3]
         ctx.trains_layer = weight_wanted or bias_wanted
         ctx.temperature, ctx.entropy_gradient = temperature, entropy_gradient
+        kind = states_ND.device.type
+        ctx.autocast = {"device_type": kind, "dtype": torch.get_autocast_dtype(kind)}
+        ctx.autocast["enabled"] = torch.is_autocast_enabled(kind)
         keeps = states_wanted and not ctx.trains_layer
         logprobs_N = states_ND.new_empty(len(states_ND), dtype=torch.float32)
         entropy_N = torch.empty_like(logprobs_N)
@@ -83,8 +91,11 @@ class _TokenLogprobs(torch.autograd.Function):
                 slopes_CV = logs_CV.add_(entropy_N[part, None]).mul_(chances_CV)
                 by_entropy_ND[part] = slopes_CV.to(weight_VD.dtype) @ weight_VD / -temperature
             if by_logprob_ND is not None:
-                mean_CD = chances_CV.to(weight_VD.dtype) @ weight_VD
-                by_logprob_ND[part] = (weight_VD[tokens_N[part]] - mean_CD) / temperature
+                # one minus the chance before the product: after it, in bfloat16, next to nothing but rounding would be
+                # left of a token that the model is sure of
+                ones_C1 = torch.ones_like(chances_CV[:, :1])
+                slopes_CV = chances_CV.neg_().scatter_add_(1, tokens_N[part, None], ones_C1)
+                by_logprob_ND[part] = slopes_CV.to(weight_VD.dtype) @ weight_VD / temperature
         if ctx.trains_layer:
             ctx.save_for_backward(states_ND, weight_VD, bias_V, tokens_N, entropy_N)
         else:
@@ -97,7 +108,8 @@ class _TokenLogprobs(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         logprob_N, entropy_N = gradients
         if ctx.trains_layer:
-            return (*_layer_gradients(ctx, logprob_N, entropy_N), None, None, None)
+            with torch.autocast(**ctx.autocast):
+                return (*_layer_gradients(ctx, logprob_N, entropy_N), None, None, None)
         by_logprob_ND, by_entropy_ND = ctx.saved_tensors
         states_ND = by_logprob_ND * logprob_N[:, None]
         if by_entropy_ND is not None:
@@ -108,8 +120,8 @@ class _TokenLogprobs(torch.autograd.Function):
 def _layer_gradients(ctx: Any, logprob_N: Tensor, entropy_N: Tensor) -> tuple[Tensor | None, ...]:
     """Of states, weight and bias, from logits that are computed again."""
     states_ND, weight_VD, bias_V, tokens_N, entropies_N = ctx.saved_tensors
-    by_states_ND, by_weight_VD = torch.zeros_like(states_ND), torch.zeros_like(weight_VD)
-    by_bias_V = torch.zeros_like(bias_V)
+    by_states_ND, by_weight_VD = torch.zeros_like(states_ND), torch.zeros_like(weight_VD, dtype=torch.float32)
+    by_bias_V = torch.zeros_like(bias_V, dtype=torch.float32)
     for part in _chunks(len(states_ND), len(weight_VD)):
         logs_CV = _log_softmax(states_ND[part], weight_VD, bias_V, ctx.temperature)
         chances_CV = logs_CV.exp()
@@ -123,7 +135,7 @@ def _layer_gradients(ctx: Any, logprob_N: Tensor, entropy_N: Tensor) -> tuple[Te
         if len(bias_V):
             by_bias_V += scaled_CV.sum(0)
     wanted = zip(ctx.needs_input_grad[:3], (by_states_ND, by_weight_VD, by_bias_V), strict=True)
-    return tuple(gradient if is_wanted else None for is_wanted, gradient in wanted)
+    return tuple(gradient.to(weight_VD.dtype) if is_wanted else None for is_wanted, gradient in wanted)
 
 
 def _log_softmax(states_CD: Tensor, weight_VD: Tensor, bias_V: Tensor, temperature: float) -> Tensor:

@@ -80,7 +80,12 @@ class Policy(nn.Module, ABC):
                 f"PPO needs adapters that live in the layers, and {model.active_peft_config.peft_type} puts tokens "
                 "before the prompt: use LoRA"
             )
+        if isinstance(model.get_output_embeddings(), BaseTunerLayer):
+            raise ValueError("PPO does not train adapters of the output layer: take it out of lora.target_modules")
         self.model, self.temperature = model, temperature
+        for layer in self._checkpointed():  # some drop out states themselves where they are told that they train
+            for name in [name for name, value in vars(layer).items() if "dropout" in name and isinstance(value, float)]:
+                setattr(layer, name, 0.0)
         config = model.config.get_text_config()
         width = getattr(config, "d_model", None) or config.hidden_size
         self.value_head = nn.Linear(width, 1, device=model.device)
@@ -91,10 +96,12 @@ class Policy(nn.Module, ABC):
     def train(self, mode: bool = True) -> Policy:
         """Dropout stays off; layers that are checkpointed look at their own flag."""
         super().train(False)
-        for module in self.modules():
-            if isinstance(module, GradientCheckpointingLayer):
-                module.training = mode
+        for layer in self._checkpointed():
+            layer.training = mode
         return self
+
+    def _checkpointed(self) -> Iterator[GradientCheckpointingLayer]:
+        return (module for module in self.modules() if isinstance(module, GradientCheckpointingLayer))
 
     @property
     def base(self) -> Any:
@@ -170,7 +177,7 @@ class Policy(nn.Module, ABC):
 
     def _said(self, read: _Read, tokens_N: Tensor, entropy_gradient: bool) -> TokenLogprobs:
         if read.logits_NV is not None:
-            return logprobs_of_logits(read.logits_NV, tokens_N, self.temperature)
+            return logprobs_of_logits(read.logits_NV, tokens_N, self.temperature, entropy_gradient)
         head = self.base.get_output_embeddings()
         return token_logprobs(read.states_ND, head.weight, tokens_N, head.bias, self.temperature, entropy_gradient)
 

@@ -10,7 +10,7 @@ takes `epochs` x `minibatches` optimizer steps on the clipped objective.
 All ranks hold the same policy. What is drawn depends on the seed and on positions in the whole batch, all means are
 over the whole batch, and gradients are summed: one rank and several take the same steps, to float rounding. The reward
 is called on every rank with *all* texts, so what it remembers is the same everywhere; who does not want to compute it
-several times shares out its scorer (`detox.alignment.rewards.SharedScorer`).
+several times shares out its scorer (`detox.alignment.building.SharedScorer`).
 
 Shapes: B rows, T response tokens.
 """
@@ -18,7 +18,7 @@ Shapes: B rows, T response tokens.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
@@ -28,10 +28,11 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from detox.alignment.experience import Experience, Minibatch, minibatches_of
-from detox.alignment.kl import AdaptiveKlController, FixedKlController, KlController, kl_estimate
+from detox.alignment.kl import kl_estimate
 from detox.alignment.losses import Moments, gae, policy_loss, token_rewards, value_loss, whitened
 from detox.alignment.policy import Policy, Reference
 from detox.alignment.ppo_settings import PpoSettings
+from detox.alignment.ppo_setup import Prompt, autocast_dtype, check_ppo, kl_controller, lr_share
 from detox.alignment.ranks import Ranks
 from detox.alignment.rollout import PolicyRollout, Response, Rollout
 from detox.alignment.scores import Reward, ScoreNormaliser, scores_of
@@ -40,18 +41,7 @@ Figures = dict[str, float]
 
 
 class DivergedError(RuntimeError):
-    """Training that has gone wrong beyond repair; the last checkpoint is good."""
-
-
-class Prompt(NamedTuple):
-    """What a policy is asked."""
-
-    ids: Sequence[int]
-    """Without padding: an encoder's with EOS, a causal model's without."""
-    text: str
-    """As the reward sees it."""
-    columns: Mapping[str, Any] = {}
-    """Further columns of the data set, for the reward; the same of every prompt."""
+    """Training that has gone wrong; its last checkpoints may have, too."""
 
 
 class TrainerState(NamedTuple):
@@ -89,17 +79,17 @@ class PpoTrainer:
         self._policy, self._tokenizer, self._prompts = policy, tokenizer, prompts
         self._reward, self._settings, self._seed = reward, settings, seed
         self._ranks = Ranks()
-        _check(policy, tokenizer, prompts, settings, self._ranks)
+        check_ppo(policy, tokenizer, prompts, settings, self._ranks)
         self._reference = Reference(policy)
         if settings.gradient_checkpointing:
             policy.model.activation_checkpointing_enable()
         self._rollout = rollout or PolicyRollout(policy, settings.max_new_tokens)
         self._trained = [parameter for parameter in policy.parameters() if parameter.requires_grad]
         self._optimizer = torch.optim.AdamW(self._trained, lr=settings.lr, weight_decay=settings.weight_decay)
-        self._schedule = torch.optim.lr_scheduler.LambdaLR(self._optimizer, _schedule(settings))
-        self.kl_controller = _kl_controller(settings)
+        self._schedule = torch.optim.lr_scheduler.LambdaLR(self._optimizer, lr_share(settings))
+        self.kl_controller = kl_controller(settings)
         self._normaliser = ScoreNormaliser(settings.score)
-        self._dtype = _autocast_dtype(settings.precision, policy.device)
+        self._dtype = autocast_dtype(settings.precision)
         self.iteration = 0
         """How many are done."""
 
@@ -114,7 +104,7 @@ class PpoTrainer:
         Returns:
             its figures, the same on every rank: `reward` and `reward_std` of the responses before scaling, `kl` in nats
             a response, `kl_coefficient`, `entropy`, `length`, `ended` (share), `policy_loss`, `value_loss`, `clipped`
-            (share of tokens), `step_kl` (nats a token between the policy that sampled and the one at the end),
+            (share of tokens), `step_kl` (nats a token between the policy that sampled and that before the last update),
             `explained` (share of the returns' variance that the values explain), `grad_norm`, `updates`, `lr`.
 
         Raises:
@@ -258,7 +248,8 @@ class PpoTrainer:
         if not math.isfinite(kl_mean) or kl_mean > kl.abort_above:
             raise DivergedError(
                 f"in iteration {self.iteration} the policy is {kl_mean:.1f} nats a response from its reference, and "
-                f"kl.abort_above is {kl.abort_above}: lower lr, raise kl.coefficient, or go on from a checkpoint"
+                f"kl.abort_above is {kl.abort_above}: start again under another name with a lower lr, or a higher "
+                "kl.coefficient"
             )
         spread = float(returns.variance * returns.number)
         explained = 1 - errors / spread if spread > 0 else 0.0
@@ -304,8 +295,8 @@ class PpoTrainer:
         self._ranks.total(sums)
         if not bool(sums.isfinite().all()):
             raise DivergedError(
-                f"in iteration {self.iteration} the loss is {sums[:2].tolist()}, which is no number: lower lr, or go "
-                "on from a checkpoint"
+                f"in iteration {self.iteration} the loss is {sums[:2].tolist()}, which is no number: start "
+                "again under another name with a lower lr"
             )
         return sums
 
@@ -314,7 +305,8 @@ class PpoTrainer:
         norm = float(torch.nn.utils.clip_grad_norm_(self._trained, self._settings.max_grad_norm))
         if not math.isfinite(norm):
             raise DivergedError(
-                f"in iteration {self.iteration} the gradient is no number: lower lr, or go on from a checkpoint"
+                f"in iteration {self.iteration} the gradient is no number: start again under another name with a "
+                "lower lr"
             )
         self._optimizer.step()
         self._schedule.step()
@@ -346,58 +338,3 @@ class PpoTrainer:
 
 def _parts(minibatches: Sequence[Minibatch]) -> list[Experience]:
     return [part for minibatch in minibatches for part in minibatch.parts]
-
-
-def _check(policy: Policy, tokenizer: Any, prompts: Sequence[Prompt], settings: PpoSettings, ranks: Ranks) -> None:
-    if len(prompts) < settings.prompts:
-        raise ValueError(f"an iteration takes {settings.prompts} prompts, and there are {len(prompts)}: lower prompts")
-    if ranks.count > settings.prompts // settings.minibatches:
-        raise ValueError(
-            f"a minibatch has {settings.prompts // settings.minibatches} prompts, too few for {ranks.count} workers: "
-            "raise prompts, or lower minibatches"
-        )
-    config = policy.model.config
-    known = config.get_text_config().vocab_size
-    if len(tokenizer) > known:
-        raise ValueError(
-            f"the tokenizer has {len(tokenizer)} tokens and the model {known}: they belong to different models"
-        )
-    limit = getattr(config.get_text_config(), "max_position_embeddings", None)
-    room = math.inf if limit is None or config.is_encoder_decoder else limit - settings.max_new_tokens
-    for number, prompt in enumerate(prompts):
-        if not len(prompt.ids):
-            raise ValueError(f"prompt {number} has no tokens: begin it with the BOS token, or leave it out")
-        if len(prompt.ids) > room:
-            raise ValueError(
-                f"prompt {number} has {len(prompt.ids)} tokens, and with {settings.max_new_tokens} of a response the "
-                f"model reads {limit}: leave it out, or shorten it"
-            )
-        if max(prompt.ids) >= known:
-            raise ValueError(f"prompt {number} has the token {max(prompt.ids)}, and the model knows {known}")
-
-
-def _schedule(settings: PpoSettings) -> Callable[[int], float]:
-    """Share of the learning rate at each optimizer step."""
-    last = settings.iterations * settings.epochs * settings.minibatches
-
-    def share(step: int) -> float:
-        if step < settings.warmup_steps:
-            return (step + 1) / settings.warmup_steps
-        if settings.schedule == "constant":
-            return 1.0
-        return max(0.0, (last - step) / max(1, last - settings.warmup_steps))
-
-    return share
-
-
-def _kl_controller(settings: PpoSettings) -> KlController:
-    kl = settings.kl
-    if kl.controller == "adaptive":
-        return AdaptiveKlController(kl.coefficient, kl.target, kl.horizon)
-    return FixedKlController(kl.coefficient)
-
-
-def _autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
-    from detox.classifier.training import resolve_precision
-
-    return torch.bfloat16 if resolve_precision(precision) == "bf16" else None

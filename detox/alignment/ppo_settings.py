@@ -40,10 +40,10 @@ class KlSettings(Config):
 class ScoreSettings(Config):
     """What becomes of a response's reward before PPO sees it, in this order."""
 
-    scale: bool = False
-    """Divide by the standard deviation of all rewards so far."""
     center: bool = False
     """Take away the mean of all rewards so far."""
+    scale: bool = False
+    """Divide by the standard deviation of all rewards so far."""
     clip: float = Field(default=0.0, ge=0)
     """Hold within plus or minus this (S1 step 14); 0: off."""
     missing_eos: float = Field(default=0.0, ge=0)
@@ -71,7 +71,7 @@ class PpoSettings(Config):
     max_new_tokens: int = Field(default=64, ge=1)
     """Most tokens of a response, EOS included."""
     temperature: float = Field(default=1.0, gt=0)
-    """Of sampling; the policy that is trained is the one at this temperature."""
+    """Of sampling; the policy that is trained is the one at this temperature (`policy_of(model, temperature)`)."""
     lr: float = Field(default=1e-5, gt=0)
     schedule: Literal["constant", "linear"] = "constant"
     """What the learning rate does after the warm-up."""

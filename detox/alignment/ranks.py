@@ -49,11 +49,11 @@ class Ranks:
 
     def sum_gradients(self, parameters: Sequence[torch.nn.Parameter]) -> None:
         """Each parameter's gradient becomes the sum over the ranks; one message for all."""
-        if not self._is_group:
-            return
         for parameter in parameters:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
+        if not self._is_group:
+            return
         flat = torch.cat([parameter.grad.flatten().float() for parameter in parameters])  # type: ignore[union-attr]
         dist.all_reduce(flat)
         offset = 0

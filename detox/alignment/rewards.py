@@ -158,7 +158,7 @@ class SimilarityReward:
 
 
 class SummaryReward:
-    """ROUGE F1 against a reference (Lin 2004).
+    """ROUGE F1 against a reference (Lin 2004), by words and signs in any script, unstemmed.
 
     Args:
         kind: `rouge1`, `rouge2` or `rougeL`.
@@ -172,9 +172,16 @@ class SummaryReward:
     def __call__(self, prompts: Sequence[Any], completions: Sequence[Any], **columns: Any) -> list[float]:
         from rouge_score.rouge_scorer import RougeScorer
 
-        scorer = RougeScorer([self._kind], use_stemmer=True)
+        scorer = RougeScorer([self._kind], tokenizer=_Words())
         pairs = zip(_sources(self._column, prompts, columns), completions, strict=True)
         return [float(scorer.score(reference, plain(text))[self._kind].fmeasure) for reference, text in pairs]
+
+
+class _Words:
+    """rouge-score's own tokenizer knows the letters a to z only."""
+
+    def tokenize(self, text: str) -> list[str]:
+        return list(words(text))
 
 
 class LengthReward:

@@ -49,17 +49,8 @@ class PolicyRollout:
         self._settings = GenerationSettings(
             mode="sample", max_new_tokens=max_new_tokens, temperature=policy.temperature, batch_tokens=batch_tokens
         )
-        self._eos = eos_of(policy)
 
     def __call__(self, prompts: Sequence[Sequence[int]], numbers: Sequence[int], seed: int) -> list[Response]:
         self._policy.eval()  # a layer that is checkpointed keeps no cache
         found = generate(self._policy.model, prompts, self._settings, seed=seed, row_numbers=numbers)
-        # which of several EOS it was is not known any more, and does not matter to what follows
-        return [Response([*one.tokens, *([self._eos] if one.finished else [])], one.finished) for [one] in found]
-
-
-def eos_of(policy: Policy) -> int:
-    """The first of the model's EOS tokens."""
-    eos = policy.model.generation_config.eos_token_id
-    eos = policy.model.config.eos_token_id if eos is None else eos
-    return int(eos[0] if isinstance(eos, list) else eos)
+        return [Response([*one.tokens, *([] if one.end is None else [one.end])], one.finished) for [one] in found]

@@ -17,7 +17,8 @@ LEAST_DEVIATION = 1e-6
 
 
 class Reward(Protocol):
-    """What TRL's GRPO takes, too. One with a state has `state_dict` and `load_state_dict`."""
+    """What TRL's GRPO takes, too. One with a state, such as a generator that it draws from, has `state_dict` and
+    `load_state_dict`, and the same on every rank."""
 
     __name__: str
 
@@ -47,7 +48,10 @@ def scores_of(
     """
     name = getattr(reward, "__name__", type(reward).__name__)
     try:
-        values = list(reward(prompts=prompts, completions=completions, **columns))
+        values = [
+            None if value is None else float(value)
+            for value in reward(prompts=prompts, completions=completions, **columns)
+        ]
     except Exception as error:
         raise RewardError(f"the reward {name} failed on {len(completions)} completions: {error}") from error
     if len(values) != len(completions):
@@ -77,8 +81,9 @@ class ScoreNormaliser:
         scores_B = rewards_B
         if self._settings.center:
             scores_B = scores_B - self._mean
-        if self._settings.scale:
-            scores_B = scores_B / max(math.sqrt(self._squares / self._number), LEAST_DEVIATION)
+        deviation = math.sqrt(self._squares / self._number)
+        if self._settings.scale and deviation > LEAST_DEVIATION:  # else all were alike, and there is no scale yet
+            scores_B = scores_B / deviation
         if self._settings.clip:
             scores_B = scores_B.clip(-self._settings.clip, self._settings.clip)
         return scores_B

@@ -62,7 +62,7 @@ class AlignPolicyConfig(JobConfig):
 
     @model_validator(mode="after")
     def _the_judge_is_another(self) -> AlignPolicyConfig:
-        if self.evaluation.judges == self.reward.scorer:
+        if self.reward.scorer and self.evaluation.judges == self.reward.scorer:
             raise ValueError(
                 f"{self.reward.scorer} is the reward's scorer and cannot judge what comes of it, which is trained to "
                 "please it: name another in evaluation.judges"

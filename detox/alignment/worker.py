@@ -13,7 +13,8 @@ from peft import PeftModel
 
 from detox.alignment.building import build_reward
 from detox.alignment.policy import REFERENCE, policy_of
-from detox.alignment.ppo import Figures, PpoTrainer, Prompt
+from detox.alignment.ppo import Figures, PpoTrainer
+from detox.alignment.ppo_setup import Prompt
 from detox.alignment.ranks import Ranks
 from detox.alignment.settings import AlignPolicyConfig
 from detox.data.pairs.prepared import PairRow, PreparedPairs, cases
@@ -26,7 +27,8 @@ from detox.rewriter.readable import unknown_letters
 STATE = "ppo.pt"
 """Of a checkpoint: what `PpoTrainer.state_dict` gives."""
 
-OnIteration = Callable[[int, Figures, Callable[[Path], None]], None]
+Save = Callable[[Path], None]
+OnIteration = Callable[[int, Figures, Save], None]
 """Told of each iteration: its number, its figures, and what saves the state into a folder."""
 
 
@@ -45,13 +47,16 @@ def align_one_rank(
     on_iteration: OnIteration,
     on_start: Callable[[int], None] = lambda _: None,
     on_refused: Callable[[Sequence[dict[str, Any]]], None] = lambda _: None,
-) -> LoadedModel:
-    """Load, ask and train on one rank; the trained policy.
+) -> Save:
+    """Load, ask and train on one rank.
 
     Args:
         resume_from: a checkpoint.
         on_start: is told after which iteration training goes on.
         on_refused: is given the texts that the model cannot read, before anything is trained.
+
+    Returns:
+        what saves the final state into a folder.
 
     Raises:
         ValueError: see `PpoTrainer`; or a name that leads to nothing.
@@ -77,7 +82,7 @@ def align_one_rank(
     on_start(trainer.iteration)
     for figures in trainer.train():
         on_iteration(trainer.iteration, figures | reward.figures(), save)
-    return loaded
+    return save
 
 
 def load_policy(config: AlignPolicyConfig) -> tuple[LoadedModel, ArtifactFacts]:
@@ -106,7 +111,7 @@ def load_policy(config: AlignPolicyConfig) -> tuple[LoadedModel, ArtifactFacts]:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.run.seed)
             model = with_lora(model, lora.rank, lora.alpha, lora.dropout, lora.target_modules)
-    return LoadedModel(model, loaded.tokenizer, loaded.name, loaded.revision), facts
+    return LoadedModel(model, loaded.tokenizer, facts.base_model, facts.base_revision), facts
 
 
 def in_languages(rows: Sequence[PairRow], languages: Sequence[str]) -> list[PairRow]:
@@ -117,7 +122,8 @@ def in_languages(rows: Sequence[PairRow], languages: Sequence[str]) -> list[Pair
     """
     found = [row for row in rows if not languages or row.lang in languages]
     if not found:
-        raise ValueError(f"the pairs have no texts in {', '.join(languages)}: change --languages, or name other pairs")
+        wanted = ", ".join(languages) or "any language"
+        raise ValueError(f"this part of the pairs has no texts in {wanted}: change --languages, or name other pairs")
     return found
 
 

@@ -41,6 +41,8 @@ class Candidate(NamedTuple):
     control, as teacher forcing would give it. None where nobody asked (`GenerationSettings.logprobs`)."""
     finished: bool
     """It ended with EOS, not at the length limit."""
+    end: int | None = None
+    """The EOS that it ended with: a model may have several."""
 
 
 class Ids(NamedTuple):
@@ -206,4 +208,5 @@ def candidate(tokens: list[int], score: float, ended: bool, is_logprob: bool = T
     """
     if math.isnan(score) or score == math.inf:
         raise ValueError(NAN)
-    return Candidate(tokens[:-1] if ended else tokens, score if is_logprob else None, ended)
+    logprob = score if is_logprob else None
+    return Candidate(tokens[:-1], logprob, True, tokens[-1]) if ended else Candidate(tokens, logprob, False)

@@ -42,6 +42,9 @@ def test_the_adaptive_price_by_hand() -> None:
     assert controller.coefficient == pytest.approx(0.2 * 1.02 * 1.04)
     controller.update(0.0, samples=20)
     assert controller.coefficient == pytest.approx(0.2 * 1.02 * 1.04 * 0.96)
+    steep = AdaptiveKlController(0.2, target=6.0, horizon=1)
+    steep.update(0.0, samples=20)
+    assert steep.coefficient == pytest.approx(0.16)
     with pytest.raises(ValueError, match="diverged"):
         controller.update(math.nan, samples=20)
 

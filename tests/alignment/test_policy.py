@@ -9,10 +9,11 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from torch import Tensor
+from transformers import BartConfig, BartForConditionalGeneration
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from detox.alignment.policy import REFERENCE, CausalPolicy, Policy, Reference, Sequences, policy_of
-from detox.alignment.rollout import PolicyRollout, eos_of
+from detox.alignment.rollout import PolicyRollout
 from detox.models import tiny
 
 PROMPTS = [[5, 6, 7, 8, 9], [10, 11], [12, 13, 14]]
@@ -143,6 +144,32 @@ def test_dropout_is_off_and_checkpointing_on_while_training(architecture: str) -
         torch.testing.assert_close(without, with_)
 
 
+def test_layers_that_drop_out_states_themselves_do_not() -> None:
+    config = BartConfig(
+        vocab_size=60, d_model=16, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2,
+        decoder_attention_heads=2, encoder_ffn_dim=32, decoder_ffn_dim=32, dropout=0.5, activation_dropout=0.5,
+    )  # fmt: skip
+    policy = policy_of(BartForConditionalGeneration(config)).train()
+    batch = Sequences.of(PROMPTS, RESPONSES, pad_id=1)
+    assert torch.equal(policy(batch).logprobs_BT, policy(batch).logprobs_BT)
+
+
+def test_adapters_of_the_output_layer_are_refused() -> None:
+    with pytest.raises(ValueError, match="output layer"):
+        build("t5", lora=True, targets=["q", "lm_head"])
+
+
+def test_a_response_ends_with_the_token_that_ended_it() -> None:
+    """Of several EOS tokens, the one that was drawn."""
+    policy = build("qwen2", temperature=2)
+    policy.model.generation_config.eos_token_id = [0, *range(10, 60)]
+    found = PolicyRollout(policy, max_new_tokens=8)(PROMPTS * 20, range(60), seed=0)
+    ends = {response.tokens[-1] for response in found if response.ended}
+    assert len(ends) > 5
+    assert ends <= {0, *range(10, 60)}
+    assert not any(token in range(10, 60) for response in found for token in response.tokens[:-1])
+
+
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("lora", [False, True])
 def test_a_rollout_says_what_the_policy_finds_likely(architecture: str, lora: bool) -> None:
@@ -151,7 +178,8 @@ def test_a_rollout_says_what_the_policy_finds_likely(architecture: str, lora: bo
     policy = build(architecture, lora, temperature=40 if architecture in {"t5", "mt5"} else 2)  # those are very sure
     policy.model.activation_checkpointing_enable()
     rollout = PolicyRollout(policy, max_new_tokens=6)
-    end = [] if isinstance(policy, CausalPolicy) else [eos_of(policy)]
+    eos = policy.model.config.eos_token_id
+    end = [] if isinstance(policy, CausalPolicy) else [eos]
     prompts = [[*prompt, *end] for prompt in PROMPTS]
     together = rollout(prompts, [3, 4, 5], seed=1)
     for row, prompt in enumerate(prompts):
@@ -159,7 +187,7 @@ def test_a_rollout_says_what_the_policy_finds_likely(architecture: str, lora: bo
     assert rollout(prompts, [3, 4, 5], seed=2) != together
     for tokens, ended in together:
         assert 1 <= len(tokens) <= 6
-        assert ended == (tokens[-1] == eos_of(policy))
+        assert ended == (tokens[-1] == eos)
     many = PolicyRollout(policy, max_new_tokens=1)([prompts[0]] * 600, range(600), seed=0)
     found = policy(Sequences.of([prompts[0]] * 600, [response.tokens for response in many], pad_id=0))
     error = float(found.logprobs_BT.detach().std()) / 600**0.5

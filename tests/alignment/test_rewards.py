@@ -87,6 +87,7 @@ def test_summary_by_hand() -> None:
     )
     assert values[0] == pytest.approx(6 / 7)
     assert values[2] == 0
+    assert reward(prompts=["x"], completions=["кошка сидит"], reference=["кошка сидит"]) == [1.0]
     assert max(values[1:]) < 0.4
     with pytest.raises(ValueError, match="column 'reference'"):
         reward(prompts=["a"], completions=["b"])

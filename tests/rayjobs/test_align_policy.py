@@ -12,6 +12,7 @@ import torch
 import detox
 from detox.alignment.settings import AlignPolicyConfig
 from detox.runs.config import override
+from detox.runs.storage import Storage
 from rayjobs import align_policy
 from tests.rewriter.artifacts import write_rewriter
 
@@ -83,6 +84,11 @@ def test_a_run_that_was_stopped_leaves_the_same_weights(
     with pytest.raises(KeyboardInterrupt):
         align_policy.run(config(models, tmp_path / "stopped"), "rewriter_ppo")
     monkeypatch.setattr(PpoTrainer, "step", step)
+    upload = Storage.upload
+    monkeypatch.setattr(Storage, "upload", lambda *args: fails(OSError("no space left")))
+    with pytest.raises(OSError, match="no space left"):  # after the last checkpoint
+        align_policy.run(config(models, tmp_path / "stopped"), "rewriter_ppo")
+    monkeypatch.setattr(Storage, "upload", upload)
     align_policy.run(config(models, tmp_path / "stopped"), "rewriter_ppo")
     states = [
         torch.load(next(tmp_path.glob(f"{name}/*/trained/ppo.pt")), weights_only=True) for name in ("whole", "stopped")
@@ -92,6 +98,17 @@ def test_a_run_that_was_stopped_leaves_the_same_weights(
         assert torch.equal(weight, states[1]["weights"][name]), name
 
 
+def fails(error: Exception) -> None:
+    raise error
+
+
+def test_adapters_are_merged_into_what_they_were_trained_on(models: tuple[Path, Path], tmp_path: Path) -> None:
+    align_policy.run(config(models, tmp_path, **{"policy.lora.rank": 4, "ppo.iterations": 1}), "rewriter_ppo")
+    run = next(path.parent for path in tmp_path.glob("*/COMPLETE"))
+    assert (run / "artifact" / "model.safetensors").is_file()
+    assert detox.Rewriter.load(str(run)).rewrite(["you are a stupid idiot"], "en")
+
+
 @pytest.mark.parametrize(
     ("patch", "rule"),
     [
@@ -99,6 +116,7 @@ def test_a_run_that_was_stopped_leaves_the_same_weights(
         ({"reward.scorer": "nowhere/at/all"}, "nowhere/at/all"),
         ({"reward.label": "polite"}, "no label 'polite'"),
         ({"scaling.num_workers": 5}, "too few for 5 workers"),
+        ({"languages": ("de",)}, "no texts in de"),
         ({"policy.lora.rank": 4, "policy.lora.target_modules": ("nothing",)}, "nothing"),
     ],
 )
