@@ -109,7 +109,7 @@ def build_reward(
         "fluency": fluency,
         "acceptability": acceptability,
         "diversity": DiversityReward,
-        "similarity": lambda: SimilarityReward(MiniLm().cosine, settings.column),
+        "similarity": lambda: SimilarityReward(MiniLm(kept=0).cosine, settings.column),
         "summary": lambda: SummaryReward(column=settings.reference_column),
         "length": lambda: LengthReward(settings.least_words, settings.most_words),
         "novelty": lambda: NoveltyReward(column=settings.column),

@@ -43,11 +43,15 @@ class Encoded(NamedTuple):
 class MiniLm:
     """The embedded encoder; loaded when it is made.
 
+    Args:
+        kept: texts whose states are remembered. With 0 a call's figures depend on that call alone, to the last bit:
+            what is remembered changes which texts are computed beside each other.
+
     Raises:
         ModuleNotFoundError: the package that carries it is not installed.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, kept: int = KEPT) -> None:
         from transformers import AutoModel, AutoTokenizer
 
         from detox.models.embedded import minilm_folder
@@ -56,6 +60,7 @@ class MiniLm:
         self._tokenizer: Any = AutoTokenizer.from_pretrained(folder)
         self._model: Any = AutoModel.from_pretrained(folder).eval()
         self._memory: dict[str, Encoded] = {}
+        self._kept = kept
 
     def cosine(self, first: Sequence[str], second: Sequence[str]) -> np.ndarray:
         """Cosine of the mean token states (as sentence-transformers has it), 0..1 `[N]`; below 0 counts as 0."""
@@ -78,7 +83,7 @@ class MiniLm:
         found = {text: self._memory.pop(text) for text in wanted if text in self._memory}
         found |= self._encode(sorted((text for text in wanted if text not in found), key=len))
         self._memory |= found
-        for text in list(self._memory)[: max(0, len(self._memory) - KEPT)]:
+        for text in list(self._memory)[: max(0, len(self._memory) - self._kept)]:
             del self._memory[text]
         return found
 

@@ -45,3 +45,11 @@ def test_the_encoder_tells_likeness(monkeypatch: pytest.MonkeyPatch) -> None:
     for _ in range(2):  # what was forgotten is made again, beside other texts
         assert fresh.cosine([text, text], [like, unlike]) == pytest.approx([near, far], abs=1e-5)
     assert len(fresh._memory) == 2
+
+
+@pytest.mark.pretrained
+def test_without_memory_a_call_depends_on_itself_alone() -> None:
+    pairs = ["you are wrong", "a page about the town"], ["you are mistaken", "the history of the town, in short"]
+    fresh, used = MiniLm(kept=0), MiniLm(kept=0)
+    used.cosine(["a page about the town"], ["something else"])
+    assert (fresh.cosine(*pairs) == used.cosine(*pairs)).all()
