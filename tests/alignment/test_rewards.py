@@ -27,6 +27,7 @@ from detox.alignment.rewards import (
 from detox.alignment.scores import RewardError
 from detox.classifier.lexicon import LexiconScorer
 from detox.evaluation.minilm import MiniLm
+from detox.models.embedded import PACKAGE
 from detox.rewriter.fluency import CharacterModel
 
 SOURCES = ["you are a stupid idiot and your edit of the page is wrong", "this crap article needs a source, moron"]
@@ -67,6 +68,8 @@ BUILT: dict[str, tuple[Callable[[], Any], list[list[str]]]] = {
 @pytest.mark.parametrize("name", BUILT)
 def test_accepts_what_is_good_and_rejects_what_is_gamed(name: str) -> None:
     """Each row of the good is worth more than each of the gamed, with room between."""
+    if name == "similarity":
+        pytest.importorskip(PACKAGE, reason="needs the extra `embedded`")
     build, gamed = BUILT[name]
     good = build()(prompts=SOURCES, completions=GOOD)
     assert all(0 < value <= 1 for value in good)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from detox.evaluation import minilm
 from detox.evaluation.minilm import MiniLm, f1
 from detox.models.embedded import PACKAGE
 
@@ -27,7 +26,7 @@ def test_f1_without_tokens_is_zero() -> None:
 
 
 @pytest.mark.pretrained
-def test_the_encoder_tells_likeness(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_encoder_tells_likeness() -> None:
     """A text is like itself, more like a paraphrase than like another text, and the nearest reference counts."""
     pytest.importorskip(PACKAGE, reason="needs the extra `embedded`")
     encoder = MiniLm()
@@ -40,8 +39,7 @@ def test_the_encoder_tells_likeness(monkeypatch: pytest.MonkeyPatch) -> None:
     assert scores[0] > scores[1] > scores[2] > scores[3] == 0
     assert scores[1] == pytest.approx(encoder.bert_score([text], [[like]])[0], abs=1e-5)
     assert encoder.cosine([], []).tolist() == []
-    fresh = MiniLm()
-    monkeypatch.setattr(minilm, "KEPT", 2)
+    fresh = MiniLm(kept=2)
     for _ in range(2):  # what was forgotten is made again, beside other texts
         assert fresh.cosine([text, text], [like, unlike]) == pytest.approx([near, far], abs=1e-5)
     assert len(fresh._memory) == 2
@@ -49,6 +47,7 @@ def test_the_encoder_tells_likeness(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.pretrained
 def test_without_memory_a_call_depends_on_itself_alone() -> None:
+    pytest.importorskip(PACKAGE, reason="needs the extra `embedded`")
     pairs = ["you are wrong", "a page about the town"], ["you are mistaken", "the history of the town, in short"]
     fresh, used = MiniLm(kept=0), MiniLm(kept=0)
     used.cosine(["a page about the town"], ["something else"])
