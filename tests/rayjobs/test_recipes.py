@@ -51,6 +51,7 @@ PREPARE_DATA: dict[str, dict[str, object]] = {
 }
 """The same for data: a local copy where the hub has none."""
 SMOKE_TESTED: dict[str, set[str]] = {
+    "align_policy": {"rewriter_ppo"},  # tests/rayjobs/test_align_policy.py
     "train_classifier": set(TRAIN_CLASSIFIER),
     "train_rewriter": set(TRAIN_REWRITER),  # in tests/rayjobs/test_rewriter_recipes.py
     "prepare_data": set(PREPARE_DATA),
