@@ -11,7 +11,6 @@ that neither has seen, by another judge than the reward. (TRL's PPO took encoder
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -35,8 +34,6 @@ JOB = "align_policy"
 
 TRAINED = "trained"
 """In the run directory, once all iterations are done: their state, with the weights."""
-REJECTS = "rejects.jsonl"
-"""In the run directory, before anything is trained: texts that the model cannot read, with the reason."""
 
 
 def rewriter_ppo() -> AlignPolicyConfig:
@@ -122,6 +119,7 @@ def check_config(config: AlignPolicyConfig) -> None:
     from detox.rewriter.artifact import read_facts, rewriter_folder
     from detox.rewriter.comparison import check_judges
     from detox.runs.storage import Storage
+    from rayjobs.ray_glue.launch import check_inside
 
     read_facts(rewriter_folder(config.policy.name))
     sources = config.data.source
@@ -129,11 +127,7 @@ def check_config(config: AlignPolicyConfig) -> None:
         locate_pairs(config.data)
     check_reward(config.reward)
     check_judges(config.evaluation.judges)
-    if config.scaling.num_workers == 0 and not Storage(config.run.storage).is_local:
-        raise ValueError(
-            f"--scaling.num-workers 0 trains inside this process, on local folders, and run.storage is "
-            f"{config.run.storage}: name a local folder, or train with a worker"
-        )
+    check_inside(config.scaling, {"run.storage": config.run.storage})
     prompts = config.ppo.prompts // config.ppo.minibatches
     if config.scaling.num_workers > prompts:
         raise ValueError(
@@ -176,37 +170,21 @@ def train(config: AlignPolicyConfig, directory: RunDirectory, pairs: Storage) ->
 
 def train_worker(settings: dict[str, Any]) -> None:
     """One Ray Train worker: its rank, the checkpoint to go on from, and what reports."""
-    import tempfile
-    from contextlib import ExitStack
-    from pathlib import Path
-
-    import ray.train
-
-    from detox.classifier.worker import Place
     from detox.data.pairs.prepared import FACTS
-    from detox.runs.storage import Storage
-    from rayjobs.ray_glue.fit import CHECKPOINTS, fresh_scratch
-    from rayjobs.ray_glue.launch import check_seen
     from rayjobs.ray_glue.report import await_uploads, report_checkpoint
+    from rayjobs.ray_glue.seat import seated
 
-    check_seen(Storage(settings["run"]), Storage(settings["pairs"]), FACTS)
-    context = ray.train.get_context()
-    checkpoints = Storage(settings["run"]).child(CHECKPOINTS)
-    with ExitStack() as stack:
-        local = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="detox-worker-")))
-        checkpoint = ray.train.get_checkpoint()
-        resume_from = Path(stack.enter_context(checkpoint.as_directory())) if checkpoint else None
-        place = Place(context.get_world_rank(), context.get_world_size(), fresh_scratch(checkpoints, local))
+    with seated(settings["run"], settings["pairs"], FACTS) as seat:
 
         def keep(iteration: int, save: Callable[[Path], None]) -> None:
-            made = place.scratch / f"iteration-{iteration}"
+            made = seat.place.scratch / f"iteration-{iteration}"
             made.mkdir()
-            if place.rank == 0:
+            if seat.place.rank == 0:
                 save(made)
-            report_checkpoint(checkpoints, made, iteration)
+            report_checkpoint(seat.checkpoints, made, iteration)
 
-        train_rank(settings, place, local, resume_from, keep)
-        await_uploads(checkpoints)
+        train_rank(settings, seat.place, seat.local, seat.resume_from, keep)
+        await_uploads(seat.checkpoints)
 
 
 def train_inside(settings: dict[str, Any]) -> None:
@@ -252,7 +230,7 @@ def train_rank(
     from detox.alignment.worker import align_one_rank
     from detox.data.pairs.prepared import PreparedPairs
     from detox.runs.config import validated
-    from detox.runs.progress import say
+    from detox.runs.progress import keep_rejects
     from detox.runs.rundir import RunDirectory
     from detox.runs.storage import Storage
     from detox.runs.tracking import Tracker
@@ -274,13 +252,7 @@ def train_rank(
 
     def on_refused(refused: Sequence[dict[str, Any]]) -> None:
         if place.rank == 0:
-            lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in refused]
-            directory.storage.write_text(REJECTS, "".join(lines))
-            if refused:
-                say(
-                    directory,
-                    f"{len(refused):,} texts that the model cannot read are left out: {directory.uri}/{REJECTS}",
-                )
+            keep_rejects(directory, refused, "texts that the model cannot read")
 
     pairs = PreparedPairs.open(Storage(settings["pairs"]).localise(local))
     save = align_one_rank(config, pairs, resume_from, on_iteration, on_start, on_refused)

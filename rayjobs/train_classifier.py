@@ -134,10 +134,11 @@ def run(config: TrainClassifierConfig, recipe: str) -> dict[str, Any]:
     from detox.classifier.worker import check_config
     from detox.governance.manifest import ensure_key
     from rayjobs.ray_glue.job import run_once, sign_each
-    from rayjobs.ray_glue.launch import check_paths, connect, on_one_node
+    from rayjobs.ray_glue.launch import check_inside, check_paths, connect, on_one_node
 
     check_paths(config)
-    check_local_without_workers(config)
+    folders = {"run.storage": config.run.storage, "data.source": config.data.source[0] if config.data.source else ""}
+    check_inside(config.scaling, folders)
     check_config(config, data_labels(config))
     ensure_key()
 
@@ -150,24 +151,6 @@ def run(config: TrainClassifierConfig, recipe: str) -> dict[str, Any]:
         sign_each(directory, on_one_node(finish, config.scaling)(config, recipe, directory.uri, data.uri, best))
 
     return run_once(config, JOB, recipe, work, {"report": "report.html", "artifact": "artifact"})
-
-
-def check_local_without_workers(config: TrainClassifierConfig) -> None:
-    """Raises:
-    ValueError: checkpoints of a training inside this process would go to an object store.
-    """
-    from detox.runs.storage import Storage
-
-    if config.scaling.num_workers == 0:
-        for setting, uri in {
-            "run.storage": config.run.storage,
-            "data.source": next(iter(config.data.source), ""),
-        }.items():
-            if "://" in uri and not Storage(uri).is_local:
-                raise ValueError(
-                    f"--scaling.num-workers 0 trains inside this process, on local folders, and {setting} is {uri}: "
-                    f"name a local folder, or train with a worker"
-                )
 
 
 def data_labels(config: TrainClassifierConfig) -> tuple[str, ...]:
@@ -245,39 +228,21 @@ def training_stage(config: TrainClassifierConfig, directory: RunDirectory, data:
 
 def train_worker(settings: dict[str, Any]) -> dict[str, float]:
     """One Ray Train worker: its rank, the checkpoint to go on from, and the callbacks that report."""
-    import tempfile
-    from contextlib import ExitStack
-    from pathlib import Path
-
-    import ray.train
-
     from detox.classifier.progress import TrackerCallback, tracker_for
-    from detox.classifier.worker import Place, train_one_rank
-    from detox.data.prepared import PreparedData
+    from detox.classifier.worker import train_one_rank
+    from detox.data.prepared import FACTS, PreparedData
     from detox.runs.config import validated
     from detox.runs.storage import Storage
-    from rayjobs.ray_glue.fit import CHECKPOINTS, fresh_scratch
-    from rayjobs.ray_glue.launch import check_seen
     from rayjobs.ray_glue.report import ReportCallback
+    from rayjobs.ray_glue.seat import seated
 
     config = validated(TrainClassifierConfig, settings["config"])
-    check_seen(Storage(settings["run"]), Storage(settings["data"]))
-    context = ray.train.get_context()
-    checkpoints = Storage(settings["run"]).child(CHECKPOINTS)
-    with ExitStack() as stack:
-        local = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="detox-worker-")))
-        checkpoint = ray.train.get_checkpoint()
-        resume_from = Path(stack.enter_context(checkpoint.as_directory())) if checkpoint else None
-        callbacks: list[TrainerCallback] = [ReportCallback(checkpoints)]
-        if context.get_world_rank() == 0:
-            callbacks.append(TrackerCallback(tracker_for(settings["run"], config, resume_from)))
-        return train_one_rank(
-            config,
-            PreparedData.open(Storage(settings["data"]).localise(local)),
-            Place(context.get_world_rank(), context.get_world_size(), fresh_scratch(checkpoints, local)),
-            callbacks,
-            resume_from,
-        )
+    with seated(settings["run"], settings["data"], FACTS) as seat:
+        callbacks: list[TrainerCallback] = [ReportCallback(seat.checkpoints)]
+        if seat.place.rank == 0:
+            callbacks.append(TrackerCallback(tracker_for(settings["run"], config, seat.resume_from)))
+        data = PreparedData.open(Storage(settings["data"]).localise(seat.local))
+        return train_one_rank(config, data, seat.place, callbacks, seat.resume_from)
 
 
 def train_inside(settings: dict[str, Any]) -> str:

@@ -13,7 +13,6 @@ the rewriter of an earlier one, with its report, and trains nothing.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -235,8 +234,6 @@ RECIPES: dict[str, Callable[[], TrainRewriterConfig]] = {
 STAGES = "stages.json"
 """In the run directory, once all stages are trained: their figures, where the weights of each are, and how many pairs
 the model could not read, by rule."""
-REJECTS = "rejects.jsonl"
-"""In the run directory, before anything is trained: those pairs, with their rule and reason."""
 
 
 def run(config: TrainRewriterConfig, recipe: str) -> dict[str, Any]:
@@ -286,6 +283,7 @@ def check_config(config: TrainRewriterConfig) -> None:
     from detox.models.seq2seq import check_seq2seq
     from detox.rewriter.comparison import check_judges
     from detox.runs.storage import Storage
+    from rayjobs.ray_glue.launch import check_inside
 
     sources = config.data.source
     if not (len(sources) == 1 and Storage(sources[0]).exists(FACTS)):
@@ -294,11 +292,7 @@ def check_config(config: TrainRewriterConfig) -> None:
     check_judges(config.evaluation.judges)
     if config.data.cleaning.scorer:
         check_toxicity(config.data.cleaning.scorer)
-    if config.scaling.num_workers == 0 and not Storage(config.run.storage).is_local:
-        raise ValueError(
-            f"--scaling.num-workers 0 trains inside this process, on local folders, and run.storage is "
-            f"{config.run.storage}: name a local folder, or train with a worker"
-        )
+    check_inside(config.scaling, {"run.storage": config.run.storage})
 
 
 def check_pairs(config: TrainRewriterConfig, pairs: Storage) -> None:
@@ -333,28 +327,12 @@ def train(config: TrainRewriterConfig, directory: RunDirectory, pairs: Storage) 
 
 def train_worker(settings: dict[str, Any]) -> None:
     """One Ray Train worker: its rank, the checkpoint to go on from, and the callbacks that report."""
-    import tempfile
-    from contextlib import ExitStack
-    from pathlib import Path
-
-    import ray.train
-
-    from detox.classifier.worker import Place
     from detox.data.pairs.prepared import FACTS
-    from detox.runs.storage import Storage
-    from rayjobs.ray_glue.fit import CHECKPOINTS, fresh_scratch
-    from rayjobs.ray_glue.launch import check_seen
     from rayjobs.ray_glue.report import ReportCallback
+    from rayjobs.ray_glue.seat import seated
 
-    check_seen(Storage(settings["run"]), Storage(settings["pairs"]), FACTS)
-    context = ray.train.get_context()
-    checkpoints = Storage(settings["run"]).child(CHECKPOINTS)
-    with ExitStack() as stack:
-        local = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="detox-worker-")))
-        checkpoint = ray.train.get_checkpoint()
-        resume_from = Path(stack.enter_context(checkpoint.as_directory())) if checkpoint else None
-        place = Place(context.get_world_rank(), context.get_world_size(), fresh_scratch(checkpoints, local))
-        train_rank(settings, place, local, resume_from, [ReportCallback(checkpoints)])
+    with seated(settings["run"], settings["pairs"], FACTS) as seat:
+        train_rank(settings, seat.place, seat.local, seat.resume_from, [ReportCallback(seat.checkpoints)])
 
 
 def train_inside(settings: dict[str, Any]) -> None:
@@ -384,7 +362,7 @@ def train_rank(
     from detox.data.pairs.prepared import PreparedPairs
     from detox.rewriter.worker import train_one_rank
     from detox.runs.config import validated
-    from detox.runs.progress import say
+    from detox.runs.progress import keep_rejects
     from detox.runs.rundir import RunDirectory
     from detox.runs.stages import StageStore
     from detox.runs.storage import Storage
@@ -402,11 +380,7 @@ def train_rank(
 
     def keep_refused(refused: Sequence[Unread]) -> None:
         if place.rank == 0:
-            lines = [json.dumps(pair._asdict(), ensure_ascii=False) + "\n" for pair in refused]
-            directory.storage.write_text(REJECTS, "".join(lines))
-            if refused:
-                uri = f"{directory.uri}/{REJECTS}"
-                say(directory, f"{len(refused):,} pairs that the model cannot read are left out: {uri}")
+            keep_rejects(directory, [pair._asdict() for pair in refused], "pairs that the model cannot read")
 
     pairs = PreparedPairs.open(Storage(settings["pairs"]).localise(local))
     store = StageStore(Storage(config.run.storage))

@@ -21,6 +21,8 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 from transformers import (
     AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
     AutoTokenizer,
     PretrainedConfig,
@@ -65,7 +67,7 @@ class Location:
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A sequence classifier in evaluation mode with its tokenizer."""
+    """A model in evaluation mode with its tokenizer."""
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
@@ -254,6 +256,57 @@ def _pretrained(location: Location, labels: Sequence[str], dtype: Dtype) -> Load
         )
     give_padding(model, tokenizer)
     return LoadedModel(model.eval(), tokenizer, location.name, revision if location.is_hub else "")
+
+
+def load_language_model(
+    name: str,
+    head: Literal["causal_lm", "seq2seq_lm"],
+    *,
+    texts_for_tokenizer: Sequence[str] = tiny.DEFAULT_TEXTS,
+    seed: int = 0,
+    dtype: Dtype = "float32",
+    **tiny_options: Any,
+) -> LoadedModel:
+    """A model that writes, in evaluation mode, with its tokenizer.
+
+    Args:
+        name: `tiny/t5`, `tiny/gpt2`, a folder, or `owner/name@revision`.
+        head: `causal_lm` for a decoder alone, `seq2seq_lm` for an encoder-decoder.
+        texts_for_tokenizer: what the tokenizer of a `tiny/…` model is trained on.
+        seed: of a `tiny/…` model's weights.
+        tiny_options: `hidden`, `vocab_size` and further config keys of a `tiny/…` model.
+
+    Raises:
+        ModelUnavailableError: no such model, no access to it, the hub cannot be reached, or it is of the other kind.
+    """
+    if name.startswith("tiny/"):
+        built = tiny.build(name.removeprefix("tiny/"), texts_for_tokenizer, head=head, seed=seed, **tiny_options)
+        return LoadedModel(built.model.to(getattr(torch, dtype)), built.tokenizer, name, "")
+    location = locate(name)
+    with explained(location):
+        revision = commit(location) if location.is_hub else location.revision
+        config = AutoConfig.from_pretrained(location.source, revision=revision)
+        check_kind(location.name, config, head)
+        tokenizer = AutoTokenizer.from_pretrained(location.source, revision=revision)
+        model = (AutoModelForCausalLM if head == "causal_lm" else AutoModelForSeq2SeqLM).from_pretrained(
+            location.source, revision=revision, config=config, dtype=getattr(torch, dtype)
+        )
+    give_padding(model, tokenizer)
+    return LoadedModel(model.eval(), tokenizer, location.name, revision if location.is_hub else "")
+
+
+def check_kind(name: str, config: PretrainedConfig, head: Literal["causal_lm", "seq2seq_lm"]) -> None:
+    """Raises:
+    ModelUnavailableError: an encoder-decoder where a decoder alone is wanted, or the other way round.
+    """
+    if head == "causal_lm" and config.is_encoder_decoder:
+        raise ModelUnavailableError(
+            f"{name} is a {config.model_type}, an encoder-decoder: name a causal model, such as a GPT-2"
+        )
+    if head == "seq2seq_lm" and not config.is_encoder_decoder:
+        raise ModelUnavailableError(
+            f"{name} is a {config.model_type}, and a rewriter is an encoder-decoder: name a T5 or an mT5"
+        )
 
 
 def commit(location: Location) -> str:

@@ -8,61 +8,26 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
-from transformers import AutoConfig, AutoModelForSeq2SeqLM, AutoTokenizer, PretrainedConfig, PreTrainedModel
+from transformers import PreTrainedModel
 
-from detox.models import tiny
 from detox.models.copying import CopyT5ForConditionalGeneration
 from detox.models.loading import (
-    Dtype,
     LoadedModel,
     ModelUnavailableError,
     check_available,
-    commit,
-    explained,
-    give_padding,
+    check_kind,
+    load_language_model,
     local_folder,
-    locate,
 )
 
 
-def load_seq2seq(
-    name: str,
-    *,
-    texts_for_tokenizer: Sequence[str] = tiny.DEFAULT_TEXTS,
-    seed: int = 0,
-    dtype: Dtype = "float32",
-    **tiny_options: Any,
-) -> LoadedModel:
-    """An encoder-decoder in evaluation mode with its tokenizer.
-
-    Args:
-        name: `tiny/t5`, `tiny/mt5`, a folder, or `owner/name@revision`.
-        texts_for_tokenizer: what the tokenizer of a `tiny/…` model is trained on.
-        seed: of a `tiny/…` model's weights.
-        tiny_options: `hidden`, `vocab_size` and further config keys of a `tiny/…` model.
-
-    Raises:
-        ModelUnavailableError: no such model, no access to it, the hub cannot be reached, or it is no encoder-decoder.
-    """
-    if name.startswith("tiny/"):
-        architecture = name.removeprefix("tiny/")
-        built = tiny.build(architecture, texts_for_tokenizer, head="seq2seq_lm", seed=seed, **tiny_options)
-        if isinstance(built.model, CopyT5ForConditionalGeneration):
-            built.model.fold(built.tokenizer)
-        return LoadedModel(built.model.to(getattr(torch, dtype)), built.tokenizer, name, "")
-    location = locate(name)
-    with explained(location):
-        revision = commit(location) if location.is_hub else location.revision
-        config = AutoConfig.from_pretrained(location.source, revision=revision)
-        _refuse_others(location.name, config)
-        tokenizer = AutoTokenizer.from_pretrained(location.source, revision=revision)
-        model = AutoModelForSeq2SeqLM.from_pretrained(
-            location.source, revision=revision, config=config, dtype=getattr(torch, dtype)
-        )
-    give_padding(model, tokenizer)
-    return LoadedModel(model.eval(), tokenizer, location.name, revision if location.is_hub else "")
+def load_seq2seq(name: str, **options: Any) -> LoadedModel:
+    """An encoder-decoder in evaluation mode with its tokenizer; see `load_language_model`."""
+    loaded = load_language_model(name, "seq2seq_lm", **options)
+    if name.startswith("tiny/") and isinstance(loaded.model, CopyT5ForConditionalGeneration):
+        loaded.model.fold(loaded.tokenizer)
+    return loaded
 
 
 def check_seq2seq(name: str) -> None:
@@ -76,14 +41,7 @@ def check_seq2seq(name: str) -> None:
         raise ModelUnavailableError(
             f"{name} holds adapters alone, and training begins with a whole model: name the one that they belong to"
         )
-    _refuse_others(name, check_available(name))
-
-
-def _refuse_others(name: str, config: PretrainedConfig) -> None:
-    if not config.is_encoder_decoder:
-        raise ModelUnavailableError(
-            f"{name} is a {config.model_type}, and a rewriter is an encoder-decoder: name a T5 or an mT5"
-        )
+    check_kind(name, check_available(name), "seq2seq_lm")
 
 
 def with_lora(

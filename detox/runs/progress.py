@@ -6,9 +6,11 @@ and looks the same locally, on a cluster and in a submitted job.
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 from rich.console import Console
@@ -25,6 +27,22 @@ def say(run: RunDirectory, line: str) -> None:
     """A line for whoever follows the run; the process that works calls this, wherever it is."""
     before = run.storage.read_text(SAID) if run.storage.exists(SAID) else ""
     run.storage.write_text(SAID, f"{before}{line}\n")
+
+
+REJECTS = "rejects.jsonl"
+"""In the run directory: what was given and could not be used, with the reason."""
+
+
+def keep_rejects(run: RunDirectory, rows: Sequence[Mapping[str, Any]], what: str) -> None:
+    """Write what is left out to the run directory, and say so if there is any.
+
+    Args:
+        rows: each with its `reason`.
+        what: names them in the plural, for example "texts that the model cannot read".
+    """
+    run.storage.write_text(REJECTS, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    if rows:
+        say(run, f"{len(rows):,} {what} are left out: {run.uri}/{REJECTS}")
 
 
 class _Watcher(ABC):

@@ -59,6 +59,23 @@ def check_paths(config: JobConfig) -> None:
         refuse_relative_paths(opened_by_workers, "the workers of a cluster have a working directory of their own")
 
 
+def check_inside(scaling: ScalingSettings, folders: Mapping[str, str]) -> None:
+    """Refuse a training inside this process (`scaling.num_workers 0`) on folders that are not local.
+
+    Args:
+        folders: URIs by the setting that names them.
+
+    Raises:
+        ValueError: names the setting, its value and the remedy.
+    """
+    for setting, uri in folders.items():
+        if scaling.num_workers == 0 and not Storage(uri).is_local:
+            raise ValueError(
+                f"--scaling.num-workers 0 trains inside this process, on local folders, and {setting} is {uri}: name a "
+                "local folder, or train with a worker"
+            )
+
+
 def connect(config: JobConfig) -> None:
     """Connect to, or start, Ray, and check that it can do what the config asks for.
 
@@ -107,17 +124,30 @@ def _runtime_env() -> dict[str, Any]:
     return environment
 
 
-WORKERS_OPEN = ("model.name", "model", "submission")
+MODELS = (
+    "model",
+    "model.name",
+    "policy.name",
+    "reward.scorer",
+    "reward.acceptability",
+    "reward.language_model",
+    "evaluation.judges",
+)
+"""Settings that name a model or a scorer, which may be a folder."""
+WORKERS_OPEN = (*MODELS, "submission")
 TAKES_URI = ("run.storage", "output", "data.source")
 
 
 def _paths(config: JobConfig) -> dict[str, Sequence[str]]:
     """Settings that name files or folders, found by their names: `storage`, `local`, `input` …"""
     found: dict[str, Sequence[str]] = {"run.storage": [config.run.storage]}
-    data, model = getattr(config, "data", None), getattr(config, "model", None)
+    data = getattr(config, "data", None)
     if data is not None:
         found |= {"data.source": [source for source in data.source if _is_path(source)], "data.local": [data.local]}
-    for key, name in (("model", model), ("model.name", getattr(model, "name", None))):
+    for key in MODELS:
+        name: Any = config
+        for field in key.split("."):
+            name = getattr(name, field, None)
         if isinstance(name, str):
             path = name.removeprefix("tfidf:").removeprefix("lexicon:")
             found[key] = [path] if path != name or path.startswith((".", "~")) or Path(path).exists() else []
