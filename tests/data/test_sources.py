@@ -157,6 +157,14 @@ def test_real_toxicity_prompts_gives_both_halves_with_their_scores(tmp_path: Pat
     ]
 
 
+def test_judge_pairs_give_both_sides_of_each_pair(tmp_path: Path) -> None:
+    table = pa.table({"lang": ["en"], "toxic": ["shut up , idiot"], "neutral": ["Please be quiet"]})
+    pq.write_table(table, tmp_path / "judge.parquet")
+    rows, rejects = read_local("judge_pairs", tmp_path)
+    assert values(rows, "text", "toxic") == [("shut up , idiot", 1.0), ("Please be quiet", 0.0)]
+    assert not rejects
+
+
 def test_davidson_gives_shares_of_readers(tmp_path: Path) -> None:
     """Three readers, one hate, one offensive, one neither: 1/3 each, 2/3 toxic. The file is the authors' own."""
     counts = {"count": 3, "hate_speech": 1, "offensive_language": 1, "neither": 1, "class": 0}

@@ -13,6 +13,7 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from transformers import pipeline
@@ -46,6 +47,7 @@ PREPARE_DATA: dict[str, dict[str, object]] = {
     "gosuai_dota2": {"data.local": "{tmp}/local"},
     "hh_rlhf": {},
     "toxic_spans": {"data.local": "{tmp}/local"},
+    "judge_pairs": {"data.local": "{tmp}/local"},
     "synthetic": {"data.limit": 300},
     "files": {"data.source": ["{tmp}/comments.csv"], "data.label_columns": ["toxic"]},
 }
@@ -97,6 +99,8 @@ def write_local_copies(folder: Path) -> None:
     write_csv(
         folder / "tsd_train.csv", [{"spans": f"[{n}]" if n % 3 else "[]", "text": t} for n, t in enumerate(texts)]
     )
+    pairs = {"toxic": texts, "neutral": [f"please, {text}" for text in texts]}
+    pq.write_table(pa.table(pairs), folder / "judge.parquet")
 
 
 RUN_EACH = """

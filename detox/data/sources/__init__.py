@@ -12,6 +12,7 @@ from detox.data.sources import (
     gosuai_dota2,
     hh_rlhf,
     jigsaw2018,
+    judge_pairs,
     real_toxicity_prompts,
     synthetic,
     toxic_commons,
@@ -31,6 +32,7 @@ SOURCES: dict[str, Source] = {
         gosuai_dota2,
         hh_rlhf,
         toxic_spans,
+        judge_pairs,
         synthetic,
     )
 }
