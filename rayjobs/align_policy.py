@@ -54,10 +54,10 @@ def rewriter_ppo() -> AlignPolicyConfig:
             ),
         ),
         ppo=PpoSettings(
-            iterations=20,
+            iterations=40,
             prompts=64,
             max_new_tokens=96,
-            lr=2e-5,
+            lr=3e-5,
             temperature=0.7,
             kl=KlSettings(coefficient=0.05, target=1.0, horizon=2000),
             score=ScoreSettings(scale=True, center=True, missing_eos=1.0),
