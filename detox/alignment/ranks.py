@@ -13,10 +13,14 @@ Item = TypeVar("Item")
 
 
 class Ranks:
-    """This process among those that train together."""
+    """This process among those that train together.
 
-    def __init__(self) -> None:
-        self._is_group = dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+    Args:
+        alone: it shares nothing with others, even if there are some.
+    """
+
+    def __init__(self, alone: bool = False) -> None:
+        self._is_group = not alone and dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
         self.count = dist.get_world_size() if self._is_group else 1
         self.rank = dist.get_rank() if self._is_group else 0
 

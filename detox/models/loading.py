@@ -25,6 +25,7 @@ from transformers import (
     AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
     AutoTokenizer,
+    BitsAndBytesConfig,
     PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -265,6 +266,7 @@ def load_language_model(
     texts_for_tokenizer: Sequence[str] = tiny.DEFAULT_TEXTS,
     seed: int = 0,
     dtype: Dtype = "float32",
+    four_bit: bool = False,
     **tiny_options: Any,
 ) -> LoadedModel:
     """A model that writes, in evaluation mode, with its tokenizer.
@@ -274,6 +276,8 @@ def load_language_model(
         head: `causal_lm` for a decoder alone, `seq2seq_lm` for an encoder-decoder.
         texts_for_tokenizer: what the tokenizer of a `tiny/…` model is trained on.
         seed: of a `tiny/…` model's weights.
+        dtype: of the weights, or of what 4-bit ones are multiplied in.
+        four_bit: NF4 weights, their constants quantised as well (Dettmers et al. 2023).
         tiny_options: `hidden`, `vocab_size` and further config keys of a `tiny/…` model.
 
     Raises:
@@ -289,10 +293,24 @@ def load_language_model(
         check_kind(location.name, config, head)
         tokenizer = AutoTokenizer.from_pretrained(location.source, revision=revision)
         model = (AutoModelForCausalLM if head == "causal_lm" else AutoModelForSeq2SeqLM).from_pretrained(
-            location.source, revision=revision, config=config, dtype=getattr(torch, dtype)
+            location.source,
+            revision=revision,
+            config=config,
+            dtype=getattr(torch, dtype),
+            quantization_config=nf4(dtype) if four_bit else None,
         )
     give_padding(model, tokenizer)
     return LoadedModel(model.eval(), tokenizer, location.name, revision if location.is_hub else "")
+
+
+def nf4(dtype: Dtype) -> BitsAndBytesConfig:
+    """QLoRA's 4-bit weights."""
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=getattr(torch, dtype),
+    )
 
 
 def check_kind(name: str, config: PretrainedConfig, head: Literal["causal_lm", "seq2seq_lm"]) -> None:

@@ -1,0 +1,148 @@
+"""The model that a tuning begins with, and how its prompts are written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from peft import LoraConfig, PeftModel, TaskType
+from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerBase
+
+from detox.alignment.finetune_settings import CausalModelSettings
+from detox.alignment.policy import REFERENCE
+from detox.data.examples.example import Prompt
+from detox.models import tiny
+from detox.models.causal import is_adapters, load_causal
+from detox.models.loading import LoadedModel, fetched, load_language_model, local_folder, locate
+
+TURNS = {"user": "\n\nHuman: ", "assistant": "\n\nAssistant: "}
+"""How a dialogue is written for a model without a chat template: as hh-rlhf writes it."""
+
+
+class Tunable(NamedTuple):
+    """A model before it is tuned."""
+
+    loaded: LoadedModel
+    adapters: LoraConfig | None
+    """Those that it is to get; None: it has some already, or is trained whole."""
+
+    @property
+    def is_adapted(self) -> bool:
+        """Whether adapters are trained, and nothing else."""
+        return self.adapters is not None or isinstance(self.loaded.model, PeftModel)
+
+
+def load_tunable(settings: CausalModelSettings, texts: Sequence[str], seed: int, scratch: Path) -> Tunable:
+    """The same on every rank and after every restart.
+
+    Args:
+        texts: what the tokenizer of a `tiny/…` model is trained on.
+        scratch: where a `tiny/…` model is written, since TRL loads references by name.
+
+    Raises:
+        ValueError: the name leads to no causal model, or to adapters that are to get more.
+    """
+    options: dict[str, Any] = {"dtype": settings.dtype, "four_bit": settings.four_bit}
+    if settings.name.startswith("tiny/"):
+        return Tunable(_built(settings, texts, seed, scratch), None)
+    folder = local_folder(settings.name)
+    if folder is not None and is_adapters(folder):
+        loaded = load_causal(settings.name, **options)
+        model: Any = loaded.model
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_("lora_" in name)
+        model.load_adapter(str(folder), REFERENCE)
+        model.set_adapter("default")
+        return Tunable(loaded, None)
+    loaded = load_language_model(settings.name, "causal_lm", **options)
+    loaded.model.config._name_or_path = str(fetched(locate(settings.name)))
+    lora = settings.lora
+    return Tunable(loaded, adapters_of(settings, TaskType.CAUSAL_LM) if lora.rank else None)
+
+
+def adapters_of(settings: CausalModelSettings, task: TaskType) -> LoraConfig:
+    lora = settings.lora
+    return LoraConfig(
+        task_type=task,
+        r=lora.rank,
+        lora_alpha=lora.alpha,  # type: ignore[arg-type]  # annotated as int, used as a factor
+        lora_dropout=lora.dropout,
+        target_modules=list(lora.target_modules),
+    )
+
+
+def _built(settings: CausalModelSettings, texts: Sequence[str], seed: int, scratch: Path) -> LoadedModel:
+    options = tiny_options(settings)
+    loaded = load_language_model(settings.name, "causal_lm", texts_for_tokenizer=texts, seed=seed, **options)
+    folder = scratch / "beginning"
+    loaded.model.save_pretrained(folder)
+    loaded.tokenizer.save_pretrained(folder)
+    loaded.model.config._name_or_path = str(folder)
+    return loaded
+
+
+def tiny_options(settings: CausalModelSettings) -> dict[str, Any]:
+    """Config keys of a `tiny/…` model, by the names of its family."""
+    family = tiny.architecture(settings.name.removeprefix("tiny/"))
+    is_gpt2 = "n_embd" in family.sizes
+    shape = {
+        "n_layer" if is_gpt2 else "num_hidden_layers": settings.tiny_layers,
+        "n_head" if is_gpt2 else "num_attention_heads": settings.tiny_heads,
+        "n_positions" if is_gpt2 else "max_position_embeddings": settings.max_tokens,
+    }
+    return {"hidden": settings.tiny_width, "vocab_size": settings.tiny_vocabulary, **shape}
+
+
+def with_ranking_head(tunable: Tunable, settings: CausalModelSettings, seed: int) -> Tunable:
+    """The model with one output, how good a response is, in place of the next token.
+
+    Raises:
+        ValueError: the name leads to adapters, which have no such head.
+    """
+    import torch
+
+    if isinstance(tunable.loaded.model, PeftModel):
+        raise ValueError(f"{settings.name} is adapters, and a ranker begins with a whole model: merge them first")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = AutoModelForSequenceClassification.from_pretrained(
+            tunable.loaded.model.config._name_or_path, num_labels=1, dtype=getattr(torch, settings.dtype)
+        )
+    model.config.pad_token_id = tunable.loaded.tokenizer.pad_token_id
+    adapters = adapters_of(settings, TaskType.SEQ_CLS) if settings.lora.rank else None
+    return Tunable(replace(tunable.loaded, model=model.eval()), adapters)
+
+
+def is_chat(prompt: Prompt, tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether the tokenizer's chat template writes this prompt."""
+    return not isinstance(prompt, str) and tokenizer.chat_template is not None
+
+
+def written(prompt: Prompt, tokenizer: PreTrainedTokenizerBase) -> str:
+    """The prompt as the model reads it; what follows is the response.
+
+    A dialogue is written by the tokenizer's chat template, or as hh-rlhf writes it where there is none; a response then
+    begins with a space (see `response_to`).
+    """
+    if isinstance(prompt, str):
+        return prompt
+    if tokenizer.chat_template is not None:
+        return str(tokenizer.apply_chat_template(as_messages(prompt), tokenize=False, add_generation_prompt=True))
+    turns = "".join(f"{TURNS[turn.role]}{turn.text}" for turn in prompt)
+    return f"{turns}{TURNS['assistant'].rstrip()}"
+
+
+def response_to(prompt: Prompt, text: str, tokenizer: PreTrainedTokenizerBase) -> str:
+    """A response as it follows what `written` gives, without its end."""
+    return text if isinstance(prompt, str) or tokenizer.chat_template is not None else f" {text}"
+
+
+def as_messages(prompt: Prompt) -> list[dict[str, str]]:
+    return [{"role": turn.role, "content": turn.text} for turn in prompt if not isinstance(turn, str)]
+
+
+def plain_prompt(prompt: Prompt) -> str:
+    """What was asked last, as a reward reads it."""
+    return prompt if isinstance(prompt, str) else prompt[-1].text

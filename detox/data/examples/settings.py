@@ -1,0 +1,32 @@
+"""Which examples a language model is tuned on, as data."""
+
+from __future__ import annotations
+
+from pydantic import Field, model_validator
+
+from detox.runs.config import Config
+
+
+class ExampleSettings(Config):
+    source: tuple[str, ...] = ()
+    """A source by name (hh_rlhf, real_toxicity_prompts, samsum, dialogsum), or one or several csv, tsv, jsonl or
+    parquet files (plain, .gz, .zst, or a glob)."""
+    local: str = ""
+    """Folder or file with a local copy of a named source; empty: the hub."""
+    prompt_column: str = "prompt"
+    """Of files; one without it has texts without prompts."""
+    chosen_column: str = "chosen"
+    """Of files: the response, or the whole text where there are no prompts."""
+    rejected_column: str = "rejected"
+    """Of files: a response that is worse; one without it has none."""
+    limit: int = Field(default=0, ge=0)
+    """Read only this many examples of each source; 0: all."""
+    ratios: tuple[float, float, float] = (0.9, 0.05, 0.05)
+    """Shares of train, validation and test: prompts are dealt by their hash, so the same one is in one part only. What
+    a source calls its test part stays that."""
+
+    @model_validator(mode="after")
+    def _are_shares(self) -> ExampleSettings:
+        if abs(sum(self.ratios) - 1) > 1e-6 or min(self.ratios) <= 0:
+            raise ValueError(f"ratios must be above 0 and add up to 1, were {self.ratios}")
+        return self
