@@ -171,6 +171,8 @@ class FinetuneConfig(JobConfig):
             raise ValueError("a batch of finetune counts rows: set batch.by to rows")
         if self.preference.candidates and self.method != "dpo":
             raise ValueError(f"candidates are ranked for dpo, not for {self.method}: set preference.candidates to 0")
+        if self.preference.candidates and self.model.name.startswith("tiny/"):
+            raise ValueError(f"{self.model.name} has learnt nothing to say yet: name a trained model to sample from")
         if self.method in ONLINE and self.batch.size % self.online.group:
             raise ValueError(
                 f"a batch holds whole groups: batch.size must be a multiple of online.group, were {self.batch.size} "

@@ -105,8 +105,8 @@ def classifier_report(evaluation: ClassifierEvaluation, facts: RunFacts, explain
     report.add("Which words made the score", *_explanations(explained, facts.masked_words))
     report.add("Sample errors", *_sample_errors(evaluation, facts.masked_words))
     report.add("Training", training_curves(facts.events))
-    report.add("Data", *_data(facts.dataset))
-    report.add("How to make it again", *_reproduction(facts))
+    report.add("Data", *data_blocks(facts.dataset))
+    report.add("How to make it again", *reproduction_blocks(facts))
     return report
 
 
@@ -218,7 +218,7 @@ def _sample_errors(evaluation: ClassifierEvaluation, masked_words: Sequence[str]
     return [Text(note), *tables] if tables else []
 
 
-def _data(dataset: Mapping[str, Any]) -> list[Block | None]:
+def data_blocks(dataset: Mapping[str, Any]) -> list[Block | None]:
     if not dataset:
         return []
     sources = [[str(s.get(key, "")) for key in ("name", "licence", "revision")] for s in dataset.get("sources", ())]
@@ -230,7 +230,7 @@ def _data(dataset: Mapping[str, Any]) -> list[Block | None]:
     ]
 
 
-def _reproduction(facts: RunFacts) -> list[Block | None]:
+def reproduction_blocks(facts: RunFacts) -> list[Block | None]:
     packages = facts.environment.get("packages", {})
     machine = {
         key: str(facts.environment[key]) for key in ("python", "platform", "cpus", "gpus") if key in facts.environment

@@ -23,6 +23,15 @@ SAID = "progress.txt"
 """In the run directory: what `say` wrote."""
 
 
+SHOWN = {
+    "loss": "loss {:.4f}",
+    "reward": "reward {:.4f}",
+    "kl": "KL {:.2f} nats",
+    "tokens_per_second": "{:,.0f} tokens/s",
+}
+"""Of a training event, where it has them."""
+
+
 def say(run: RunDirectory, line: str) -> None:
     """A line for whoever follows the run; the process that works calls this, wherever it is."""
     before = run.storage.read_text(SAID) if run.storage.exists(SAID) else ""
@@ -128,10 +137,9 @@ class Follower(_Watcher):
     def _show(self, event: dict[str, Any]) -> None:
         if event["event"] == "validation" and event.get(self._metric) is not None:
             what = f"validation {self._metric} {event[self._metric]:.4f}"
-        elif event["event"] == "train" and event.get("loss") is not None:
-            what = f"loss {event['loss']:.4f} · {event['tokens_per_second']:,.0f} tokens/s"
-        elif event["event"] == "train" and event.get("reward") is not None:
-            what = f"reward {event['reward']:.4f} · KL {event['kl']:.2f} nats"
+        elif event["event"] == "train":
+            shown = [form.format(event[key]) for key, form in SHOWN.items() if event.get(key) is not None]
+            what = " · ".join(shown)
         else:
             return
         if self._bar is not None:

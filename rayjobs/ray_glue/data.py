@@ -1,4 +1,4 @@
-"""The prepared comments or pairs of a job, from the stage store."""
+"""The prepared comments, pairs or examples of a job, from the stage store."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from detox.classifier.scorer import load_toxicity
+from detox.data.examples import prepare as examples
+from detox.data.examples.settings import ExampleSettings
 from detox.data.pairs import prepare as pairs
 from detox.data.pairs.prepared import FACTS
 from detox.data.pairs.settings import PairSettings
@@ -32,6 +34,26 @@ def prepared_stage(settings: DataSettings, seed: int, storage: Storage, map_shar
         prepare(settings, folder, seed, map_shards)
 
     return StageStore(storage).run("data", {**fingerprint(settings), "seed": seed}, produce)
+
+
+def examples_stage(settings: ExampleSettings, seed: int, storage: Storage) -> Storage:
+    """The prepared examples: the folder that `settings.source` names, or the stage store's, made now if need be.
+
+    Raises:
+        ValueError, OSError: see `detox.data.examples.prepare.prepare_examples`.
+    """
+    if is_prepared(settings):
+        return Storage(settings.source[0])
+
+    def produce(folder: Path) -> None:
+        examples.prepare_examples(settings, folder, seed)
+
+    return StageStore(storage).run("examples", examples.fingerprint(settings, seed), produce)
+
+
+def is_prepared(settings: ExampleSettings) -> bool:
+    """Whether the source is a folder of prepared examples."""
+    return len(settings.source) == 1 and Storage(settings.source[0]).exists(examples.FACTS)
 
 
 def refuse_other_choices(settings: PairSettings, folder: Storage) -> None:

@@ -132,6 +132,9 @@ MODELS = (
     "reward.acceptability",
     "reward.language_model",
     "evaluation.judges",
+    "evaluation.judge",
+    "monitor.scorer",
+    "preference.ranker",
 )
 """Settings that name a model or a scorer, which may be a folder."""
 WORKERS_OPEN = (*MODELS, "submission")

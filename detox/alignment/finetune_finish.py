@@ -1,0 +1,244 @@
+"""From the last step's weights to everything that a tuning leaves behind.
+
+Writes `artifact/` (a whole model, or adapters as safetensors with the name and revision of their base), measures it and
+what it began as on the test part, and writes `responses.parquet`, `summary.json`, `report.html`.
+
+Shapes: N prompts, M examples.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM
+
+from detox.alignment.finetune_report import SAMPLES, card, finetune_report, headline
+from detox.alignment.finetune_settings import FinetuneConfig
+from detox.alignment.monitors import Asked, Beginning, Measured, measure
+from detox.alignment.ranker import Ranker
+from detox.alignment.trl_rows import usable
+from detox.alignment.tunable import Tunable, written
+from detox.alignment.tuning import asked_of, beginning_of
+from detox.classifier.model_scorers import model_parent
+from detox.classifier.report import run_facts
+from detox.classifier.scorer import load_toxicity
+from detox.data.examples.example import Example, PreparedExamples
+from detox.evaluation.statistics import Comparison, mean_of_means
+from detox.governance.manifest import describe
+from detox.models.loading import device_named
+from detox.runs.config import digest, identity
+from detox.runs.environment import with_worker
+from detox.runs.progress import say
+from detox.runs.rundir import RunDirectory
+from detox.runs.storage import Storage
+
+TRAINED = "trained"
+"""In the run directory, once all steps are done: the model as TRL saves it."""
+
+
+WORD = re.compile(r"\w{3,}")
+
+
+class Outcome(NamedTuple):
+    """What a tuning changed."""
+
+    before: dict[str, float]
+    after: dict[str, float]
+    changes: dict[str, Comparison]
+    """Of figures that are a mean over prompts or examples, paired."""
+
+
+def finish(config: FinetuneConfig, recipe: str, run_uri: str, examples_uri: str) -> dict[str, dict[str, Any]]:
+    """Write the artifact, measure it against what it began as, and report.
+
+    Returns:
+        the description of `artifact` for its manifest, which the caller signs: a worker node has another key.
+
+    Raises:
+        ValueError: the test part has nothing to measure by.
+    """
+    run = RunDirectory(Storage(run_uri))
+    run.write_json("environment.json", with_worker(run.read_json("environment.json")))
+    torch.set_num_threads(max(1, config.scaling.num_workers) * config.scaling.threads_per_worker)
+    with tempfile.TemporaryDirectory(prefix="detox-finish-") as scratch:
+        folder = Path(scratch)
+        examples = PreparedExamples.open(Storage(examples_uri).localise(folder / "examples"))
+        beginning = beginning_of(config, examples.part("train"), folder)
+        trained = run.storage.child(TRAINED).localise(folder / TRAINED)
+        artifact = write_artifact(folder / "artifact", trained, config, beginning)
+        test = usable(examples.part("test"), config.method)
+        if not test:
+            raise ValueError("the test part has no example to measure by: raise its share in --data.ratios")
+        say(run, f"measuring on {len(test):,} test examples")
+        if config.method == "reward":
+            outcome, table = rank_all(config, artifact, test)
+        else:
+            outcome, table = compare(config, beginning, artifact, test)
+        masked = toxic_words(config.evaluation.judge, table)
+        facts = run_facts(run, "finetune", recipe, config, examples.facts, masked_words=masked)
+        run.storage.write_text("report.html", finetune_report(outcome, facts, config, table).render())
+        with tempfile.TemporaryDirectory(prefix="detox-responses-") as place:
+            pq.write_table(table, Path(place) / "responses.parquet")
+            run.storage.add_files(Path(place))
+        flat = summary_of(outcome, config) | {"examples": examples.facts["digest"]}
+        run.write_json("summary.json", flat)
+        (artifact / "README.md").write_text(card(outcome, facts, config, beginning.loaded), encoding="utf-8")
+        source = {"name": "examples", "digest": examples.facts["digest"], "classification": "open"}
+        parent = model_parent(config.model.name, beginning.loaded.revision, config.run.seed)
+        origin = {"run": run.name, "job": "finetune", "config_sha256": digest(identity(config))}
+        description = describe(artifact, origin, [source, parent])
+        run.storage.upload(artifact, "artifact")
+    return {"artifact": description}
+
+
+def write_artifact(folder: Path, trained: Path, config: FinetuneConfig, beginning: Tunable) -> Path:
+    """What TRL saved, without what only training needs, in Hugging Face's layout."""
+    folder.mkdir()
+    for path in trained.iterdir():
+        if path.is_file() and path.name not in ("training_args.bin", "README.md"):
+            shutil.copyfile(path, folder / path.name)
+    beginning.loaded.tokenizer.save_pretrained(folder)
+    adapters = folder / "adapter_config.json"
+    if adapters.is_file() and beginning.adapters is not None:
+        facts = json.loads(adapters.read_text(encoding="utf-8"))
+        facts["base_model_name_or_path"] = config.model.name.partition("@")[0]
+        facts["revision"] = beginning.loaded.revision or None
+        adapters.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    return folder
+
+
+def compare(
+    config: FinetuneConfig, beginning: Tunable, artifact: Path, test: Sequence[Example]
+) -> tuple[Outcome, pa.Table]:
+    """Both models on the same test prompts and responses; each model is loaded, measured, and let go."""
+    settings, tokenizer = config.evaluation, beginning.loaded.tokenizer
+    asked = asked_of(test, tokenizer, settings.prompts, settings.texts, config, settings.max_new_tokens)
+    pairs = [example for example in test if example.rejected]
+    device = device_named("" if config.scaling.use_gpu else "cpu")
+    seed = config.run.seed
+    started: Any = beginning.loaded.model.to(device).eval()  # type: ignore[arg-type]
+    before = measure(started, None, tokenizer, asked, settings.max_new_tokens, seed)
+    margins_before_M = margins(started, tokenizer, pairs, config)
+    reference = Beginning(started, is_adapted=beginning.is_adapted)
+    model = load_tuned(artifact, beginning).to(device).eval()
+    after = measure(model, reference, tokenizer, asked, settings.max_new_tokens, seed)
+    margins_M = margins(model, tokenizer, pairs, config) - margins_before_M
+    toxicity = load_toxicity(settings.judge) if settings.judge else None
+    judged = [
+        toxicity(one.responses, [""] * len(one.responses)) if toxicity and one.responses else None
+        for one in (before, after)
+    ]
+    return outcome_of(before, after, judged, margins_M), responses_table(asked, tokenizer, before, after, judged)
+
+
+def load_tuned(artifact: Path, beginning: Tunable) -> Any:
+    """The tuned model: adapters on the very weights that they were trained on, or a whole model."""
+    if not (artifact / "adapter_config.json").is_file():
+        return AutoModelForCausalLM.from_pretrained(artifact, dtype=beginning.loaded.model.dtype)
+    if isinstance(beginning.loaded.model, PeftModel):
+        beginning.loaded.model.load_adapter(str(artifact), "tuned")
+        beginning.loaded.model.set_adapter("tuned")
+        return beginning.loaded.model
+    return PeftModel.from_pretrained(beginning.loaded.model, str(artifact))
+
+
+def margins(model: Any, tokenizer: Any, pairs: Sequence[Example], config: FinetuneConfig) -> np.ndarray:
+    """How much likelier the better response of each pair is, in nats, float64 `[M]`."""
+    sums: list[np.ndarray] = []
+    for side in ("chosen", "rejected"):
+        rows = [Example(example.prompt, getattr(example, side)) for example in pairs]
+        texts = asked_of(rows, tokenizer, 1, 0, config, 1).texts
+        found = measure(model, None, tokenizer, Asked([], texts), 1)
+        sums.append(-found.nats_M * found.tokens_M)
+    return sums[0] - sums[1]
+
+
+def outcome_of(
+    before: Measured, after: Measured, judged: Sequence[np.ndarray | None], margins_M: np.ndarray
+) -> Outcome:
+    first, second = before.figures(), after.figures()
+    changes: dict[str, Comparison] = {}
+    toxic_before, toxic_after = judged
+    if toxic_before is not None and toxic_after is not None:
+        first["toxicity"], second["toxicity"] = float(toxic_before.mean()), float(toxic_after.mean())
+        changes["toxicity"] = mean_of_means([toxic_after - toxic_before])
+    if len(before.nats_M):
+        first["nats"], second["nats"] = float(before.nats_M.mean()), float(after.nats_M.mean())
+        changes["nats"] = mean_of_means([after.nats_M - before.nats_M])
+    if len(margins_M):
+        second["preference_accuracy"] = float((margins_M > 0).mean())
+        changes["preference_accuracy"] = mean_of_means([(margins_M > 0) - 0.5])
+    return Outcome(first, second, changes)
+
+
+def responses_table(
+    asked: Asked, tokenizer: Any, before: Measured, after: Measured, judged: Sequence[np.ndarray | None]
+) -> pa.Table:
+    """A row a test prompt: what was said before and after, and how toxic the judge finds it."""
+    columns: dict[str, Any] = {
+        "prompt": tokenizer.batch_decode(asked.prompts, skip_special_tokens=True) if asked.prompts else [],
+        "before": before.responses,
+        "after": after.responses,
+        "kl": after.kl_N,
+    }
+    for name, values_N in zip(("toxicity_before", "toxicity_after"), judged, strict=True):
+        if values_N is not None:
+            columns[name] = values_N
+    return pa.table(columns)
+
+
+def toxic_words(judge: str, table: pa.Table) -> list[str]:
+    """Words of the samples that the judge finds toxic by themselves, which a report masks; none without a judge."""
+    if not judge or "before" not in table.column_names:
+        return []
+    shown = table.slice(0, SAMPLES).to_pylist()
+    words = sorted(
+        {word for row in shown for name in ("prompt", "before", "after") for word in WORD.findall(row[name])}
+    )
+    toxicity_N = load_toxicity(judge)(words, [""] * len(words)) if words else []
+    return [word for word, value in zip(words, toxicity_N, strict=True) if value >= 0.5]
+
+
+def rank_all(config: FinetuneConfig, artifact: Path, test: Sequence[Example]) -> tuple[Outcome, pa.Table]:
+    """How often the ranker finds the better response, against guessing."""
+    ranker = Ranker.load(str(artifact), device="" if config.scaling.use_gpu else "cpu")
+    prompts = [example.prompt for example in test]
+    chosen_M = ranker.score(prompts, [example.chosen for example in test])
+    rejected_M = ranker.score(prompts, [example.rejected for example in test])
+    right_M = (chosen_M > rejected_M).astype(np.float64)
+    after = {"preference_accuracy": float(right_M.mean()), "margin": float((chosen_M - rejected_M).mean())}
+    table = pa.table(
+        {
+            "prompt": [written(example.prompt, ranker.tokenizer) for example in test],
+            "chosen": [example.chosen for example in test],
+            "rejected": [example.rejected for example in test],
+            "chosen_score": chosen_M,
+            "rejected_score": rejected_M,
+        }
+    )
+    return Outcome({"preference_accuracy": 0.5}, after, {"preference_accuracy": mean_of_means([right_M - 0.5])}), table
+
+
+def summary_of(outcome: Outcome, config: FinetuneConfig) -> dict[str, Any]:
+    """Flat figures: `before/…`, `after/…`, `change/…` with `change_low/…` and `change_high/…`, and the headline."""
+    flat: dict[str, Any] = {f"before/{name}": value for name, value in outcome.before.items()}
+    flat |= {f"after/{name}": value for name, value in outcome.after.items()}
+    for name, change in outcome.changes.items():
+        flat |= {
+            f"change/{name}": change.difference,
+            f"change_low/{name}": change.low,
+            f"change_high/{name}": change.high,
+            f"change_p/{name}": change.p_value,
+        }
+    return flat | {"method": config.method, "headline": headline(outcome, config)}

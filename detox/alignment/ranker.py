@@ -1,0 +1,86 @@
+"""A Bradley-Terry reward model that ranks responses (S1 step 14); trained by `python -m rayjobs.finetune qwen_reward`.
+
+Shapes: N responses.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from peft import PeftModel
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from detox.alignment.tunable import as_messages, is_chat, response_to, written
+from detox.classifier.batching import token_batches
+from detox.data.examples.example import Prompt
+from detox.models.causal import base_name, is_adapters
+from detox.models.loading import ModelUnavailableError, device_named, fetched, give_padding, local_folder, locate
+
+BATCH_TOKENS = 4096
+
+
+class Ranker:
+    """How good each response to its prompt is; only differences between responses to one prompt mean something.
+
+    Args:
+        model: with one output.
+        max_tokens: of prompt and response; longer ones are cut at their end.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, max_tokens: int = 512, device: str = "") -> None:
+        self._model, self.tokenizer = model.eval().to(device_named(device)), tokenizer
+        self._max_tokens = max_tokens
+
+    @classmethod
+    def load(cls, name: str, max_tokens: int = 512, device: str = "") -> Ranker:
+        """The ranker called `name`: a run of `finetune`, its artifact, or a hub model with one output.
+
+        Raises:
+            ModelUnavailableError: the name leads to no model with one output.
+        """
+        folder = local_folder(name) or fetched(locate(name))
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        if is_adapters(folder):
+            base = fetched(locate(base_name(folder)))
+            model: Any = AutoModelForSequenceClassification.from_pretrained(base, num_labels=1)
+            model.config.pad_token_id = tokenizer.pad_token_id
+            model = PeftModel.from_pretrained(model, str(folder))
+        else:
+            _refuse_others(name, folder)
+            model = AutoModelForSequenceClassification.from_pretrained(folder)
+        give_padding(model, tokenizer)
+        return cls(model, tokenizer, max_tokens, device)
+
+    @torch.inference_mode()
+    def score(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> np.ndarray:
+        """float64 `[N]`."""
+        ids = [self._ids(prompt, text) for prompt, text in zip(prompts, responses, strict=True)]
+        lengths_N = np.array([len(row) for row in ids], np.int64)
+        found_N = np.zeros(len(ids))
+        for picked in token_batches(np.argsort(-lengths_N, kind="stable"), lengths_N, BATCH_TOKENS):
+            rows = [{"input_ids": ids[at]} for at in picked]
+            inputs = self.tokenizer.pad(rows, return_tensors="pt", padding_side="right").to(self._model.device)
+            found_N[picked] = self._model(**inputs).logits[:, 0].double().cpu().numpy()
+        return found_N
+
+    def _ids(self, prompt: Prompt, text: str) -> list[int]:
+        tokenizer = self.tokenizer
+        if is_chat(prompt, tokenizer):
+            messages = [*as_messages(prompt), {"role": "assistant", "content": text}]
+            return list(tokenizer.apply_chat_template(messages, tokenize=True, return_dict=False))[: self._max_tokens]
+        whole = written(prompt, tokenizer) + response_to(prompt, text, tokenizer) + tokenizer.eos_token
+        return list(tokenizer(whole)["input_ids"])[: self._max_tokens]
+
+
+def _refuse_others(name: str, folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    labels = config.get("id2label") or {"0": "", "1": ""}
+    if not any("ForSequenceClassification" in one for one in config.get("architectures") or ()) or len(labels) != 1:
+        raise ModelUnavailableError(
+            f"{name} has no single output to rank by: name a run of finetune with method reward"
+        )

@@ -1,0 +1,318 @@
+"""Tune a causal language model through TRL: SFT, DPO, KTO, GRPO, RLOO, a reward model (S1 steps 12 to 14).
+
+Examples are prepared (`detox.data.examples`), TRL's trainer for the method learns from them on Ray Train, whole or by
+LoRA or QLoRA, watched by monitors (`detox.alignment.monitors`), then the model is measured against what it began as on
+examples that nothing of it has seen. PPO, for these models too, is ours: `rayjobs.align_policy`.
+
+The `qwen_*` recipes learn from the same data, Anthropic's harmless pairs, in the direction of the response that people
+found less harmful. DPO and the others go on from what SFT left: name its run with `--model.name`.
+
+    python -m rayjobs.finetune qwen_sft --scaling.use-gpu True
+    python -m rayjobs.finetune qwen_dpo --model.name runs/finetune-qwen-sft-s42 --scaling.use-gpu True
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import tyro
+
+from detox.alignment.finetune_settings import (
+    CausalModelSettings,
+    FinetuneConfig,
+    FinetuneOptimiserSettings,
+)
+from detox.alignment.reward_settings import TOXICITY_ONLY, RewardSettings
+from detox.classifier.settings import BatchSettings
+from detox.data.examples.settings import ExampleSettings
+from detox.runs.config import ScalingSettings, override
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from transformers import TrainerCallback
+
+    from detox.classifier.worker import Place
+    from detox.runs.rundir import RunDirectory
+    from detox.runs.storage import Storage
+
+JOB = "finetune"
+DONE = "DONE"
+QWEN = "Qwen/Qwen1.5-1.8B"
+"""S1's "Qwen-1.8B": of Qwen's first generation queries, keys and values are one layer, and S1 adapts two of them."""
+
+
+def qwen_sft() -> FinetuneConfig:
+    """S1 steps 12 and 13: QLoRA on the harmless responses, with gradient accumulation, a rate of 5e-5, monitors."""
+    return FinetuneConfig(
+        method="sft",
+        model=CausalModelSettings(name=QWEN, four_bit=True, dtype="bfloat16", gradient_checkpointing=True),
+        data=ExampleSettings(source=("hh_rlhf",)),
+        batch=BatchSettings(size=16, per_forward=4),
+        optimiser=FinetuneOptimiserSettings(lr=5e-5),
+        scaling=ScalingSettings(num_workers=2, use_gpu=True),
+    )
+
+
+def qwen_dpo() -> FinetuneConfig:
+    """S1 step 14: DPO, β = 0.1. With `--preference.candidates 4 --preference.ranker RUN` of `qwen_reward` it learns
+    from pairs of its own responses, ranked; without from the data's."""
+    return override(qwen_sft(), {"method": "dpo", "preference.beta": 0.1, "optimiser.lr": 5e-6})
+
+
+def qwen_kto() -> FinetuneConfig:
+    """KTO on the same responses, taken one by one."""
+    return override(qwen_sft(), {"method": "kto", "optimiser.lr": 5e-6})
+
+
+def qwen_reward() -> FinetuneConfig:
+    """S1 step 14: the Bradley-Terry reward model, on the same pairs."""
+    return override(
+        qwen_sft(),
+        {"method": "reward", "model.four_bit": False, "optimiser.lr": 1e-4, "data.ratios": (0.9, 0.05, 0.05)},
+    )
+
+
+def qwen_grpo() -> FinetuneConfig:
+    """S1 step 14: GRPO with toxicity as the reward, on the same prompts; --reward.scorer names the classifier."""
+    return _online("grpo")
+
+
+def qwen_rloo() -> FinetuneConfig:
+    """RLOO, the same way."""
+    return _online("rloo")
+
+
+def _online(method: str) -> FinetuneConfig:
+    rewarded = override(
+        qwen_sft(),
+        {"method": method, "batch.size": 64, "batch.per_forward": 16, "optimiser.lr": 5e-6, "optimiser.max_steps": 500},
+    )
+    reward = RewardSettings.model_construct(components=TOXICITY_ONLY, scorer=tyro.MISSING)
+    return rewarded.model_copy(update={"reward": reward})
+
+
+RECIPES: dict[str, Callable[[], FinetuneConfig]] = {
+    "qwen_sft": qwen_sft,
+    "qwen_dpo": qwen_dpo,
+    "qwen_kto": qwen_kto,
+    "qwen_reward": qwen_reward,
+    "qwen_grpo": qwen_grpo,
+    "qwen_rloo": qwen_rloo,
+}
+
+
+def run(config: FinetuneConfig, recipe: str) -> dict[str, Any]:
+    """Run one config to its end, or go on where it stopped.
+
+    Returns:
+        the final figures, as `summary.json` holds them.
+    """
+    from detox.alignment.finetune_finish import TRAINED, finish
+    from detox.governance.manifest import ensure_key
+    from detox.runs.progress import Listener
+    from detox.runs.storage import Storage
+    from rayjobs.ray_glue.data import examples_stage
+    from rayjobs.ray_glue.job import run_once, sign_each
+    from rayjobs.ray_glue.launch import check_paths, connect, on_one_node
+
+    check_paths(config)
+    check_config(config)
+    ensure_key()
+
+    def work(directory: RunDirectory) -> None:
+        if config.scaling.num_workers:
+            connect(config)
+        examples = examples_stage(config.data, config.run.seed, Storage(config.run.storage))
+        check_examples(config, examples)
+        if config.preference.candidates:
+            examples = candidates_stage(config, examples)
+        print(f"examples: {examples.uri}", flush=True)
+        if not directory.storage.child(TRAINED).exists(DONE):
+            train(config, directory, examples)
+        print("evaluating", flush=True)
+        with Listener(directory):
+            made = on_one_node(finish, config.scaling)(config, recipe, directory.uri, examples.uri)
+        sign_each(directory, made)
+
+    return run_once(config, JOB, recipe, work, {"report": "report.html", "artifact": "artifact"})
+
+
+def check_config(config: FinetuneConfig) -> None:
+    """What can be known to fail before any work.
+
+    Raises:
+        ValueError: examples, a model, a scorer, a judge or a ranker that are not there.
+    """
+    from detox.alignment.building import check_reward
+    from detox.alignment.finetune_settings import ONLINE
+    from detox.classifier.scorer import check_toxicity
+    from detox.classifier.training import resolve_precision
+    from detox.data.examples.prepare import locate_examples
+    from detox.models.loading import check_available, check_kind
+    from rayjobs.ray_glue.data import is_prepared
+    from rayjobs.ray_glue.launch import check_inside
+
+    if not is_prepared(config.data):
+        locate_examples(config.data)
+    check_kind(config.model.name, check_available(base_of(config.model.name)), "causal_lm")
+    if config.preference.ranker:
+        check_available(base_of(config.preference.ranker))
+    if config.method in ONLINE:
+        check_reward(config.reward)
+    for scorer in (config.monitor.scorer, config.evaluation.judge):
+        if scorer:
+            check_toxicity(scorer)
+    if not config.scaling.use_gpu:
+        resolve_precision(config.optimiser.precision)
+    check_inside(config.scaling, {"run.storage": config.run.storage})
+
+
+def base_of(name: str) -> str:
+    """The whole model that a name stands on: itself, or the base of its adapters."""
+    from detox.models.causal import base_name, is_adapters
+    from detox.models.loading import local_folder
+
+    folder = None if name.startswith("tiny/") else local_folder(name)
+    return base_name(folder) if folder is not None and is_adapters(folder) else name
+
+
+def check_examples(config: FinetuneConfig, examples: Storage) -> None:
+    """Raises:
+    ValueError: a part has nothing that the method can learn from or be measured by; before any worker starts.
+    """
+    import tempfile
+    from pathlib import Path
+
+    from detox.alignment.trl_rows import usable
+    from detox.data.examples.example import PreparedExamples
+
+    with tempfile.TemporaryDirectory(prefix="detox-examples-") as scratch:
+        prepared = PreparedExamples.open(examples.localise(Path(scratch)))
+        for part in ("train", "validation", "test"):
+            if not usable(prepared.part(part), config.method):
+                raise ValueError(
+                    f"the {part} part has no example that {config.method} can use: {WANTED[config.method]}; name other "
+                    "data, or change --data.ratios"
+                )
+
+
+WANTED = {
+    "sft": "it needs a response (or a text)",
+    "dpo": "it needs a prompt and two responses",
+    "kto": "it needs a prompt and two responses",
+    "reward": "it needs a prompt and two responses",
+    "grpo": "it needs a prompt",
+    "rloo": "it needs a prompt",
+}
+
+
+def candidates_stage(config: FinetuneConfig, examples: Storage) -> Storage:
+    """The model's own pairs, sampled and ranked, from the stage store, made now if need be."""
+    import tempfile
+    from pathlib import Path
+
+    from detox.alignment.candidates import ranked_examples
+    from detox.classifier.model_scorers import model_parent
+    from detox.data.examples.example import PreparedExamples
+    from detox.models.loading import commit_of
+    from detox.runs.stages import StageStore
+    from detox.runs.storage import Storage
+
+    with tempfile.TemporaryDirectory(prefix="detox-examples-") as scratch:
+        prepared = PreparedExamples.open(examples.localise(Path(scratch)))
+        parents = [model_parent(name, commit_of(name)) for name in (config.model.name, config.preference.ranker)]
+        made_by = {
+            "examples": prepared.facts["digest"],
+            "models": [parent["digest"] for parent in parents],
+            "settings": config.preference.model_dump(mode="json"),
+            "model": config.model.model_dump(mode="json"),
+            "seed": config.run.seed,
+        }
+        print("sampling and ranking candidates", flush=True)
+        return StageStore(Storage(config.run.storage)).run(
+            "candidates", made_by, lambda folder: ranked_examples(config, prepared, folder)
+        )
+
+
+def train(config: FinetuneConfig, directory: RunDirectory, examples: Storage) -> None:
+    """All steps, on Ray Train or inside this process, from the run's last checkpoint."""
+    from detox.runs.progress import Follower, Listener
+    from rayjobs.ray_glue.fit import fit
+
+    settings = {"config": config.model_dump(mode="json"), "run": directory.uri, "examples": examples.uri}
+    with Follower(directory, "perplexity"), Listener(directory):
+        if config.scaling.num_workers == 0:
+            train_inside(settings)
+        else:
+            fit(train_worker, settings, directory, config.scaling, config.checkpoints.keep, score=None)
+
+
+def train_worker(settings: dict[str, Any]) -> None:
+    """One Ray Train worker."""
+    from detox.data.examples.example import FACTS
+    from rayjobs.ray_glue.report import ReportCallback
+    from rayjobs.ray_glue.seat import seated
+
+    with seated(settings["run"], settings["examples"], FACTS) as seat:
+        train_rank(settings, seat.place, seat.local, seat.resume_from, [ReportCallback(seat.checkpoints)])
+
+
+def train_inside(settings: dict[str, Any]) -> None:
+    """`scaling.num_workers 0`: the same training in this process, without Ray; for debugging and unit tests."""
+    import tempfile
+    from pathlib import Path
+
+    from detox.classifier.worker import Place
+    from detox.runs.storage import Storage
+    from rayjobs.ray_glue.fit import CHECKPOINTS, last_trainer_checkpoint
+
+    folder = Storage(settings["run"]).child(CHECKPOINTS).local_path
+    with tempfile.TemporaryDirectory(prefix="detox-examples-") as scratch:
+        train_rank(settings, Place(0, 1, folder), Path(scratch), last_trainer_checkpoint(folder), [])
+
+
+def train_rank(
+    settings: dict[str, Any],
+    place: Place,
+    local: Path,
+    resume_from: Path | None,
+    callbacks: Sequence[TrainerCallback],
+) -> None:
+    """Train on one rank; rank 0 writes events, and at the end the model."""
+    from detox.alignment.finetune_finish import TRAINED
+    from detox.alignment.tuning import tune_one_rank
+    from detox.classifier.progress import TrackerCallback, tracker_for
+    from detox.data.examples.example import PreparedExamples
+    from detox.runs.config import validated
+    from detox.runs.rundir import RunDirectory
+    from detox.runs.storage import Storage
+
+    config = validated(FinetuneConfig, settings["config"])
+    directory = RunDirectory(Storage(settings["run"]))
+    tracker = tracker_for(settings["run"], config, resume_from) if place.rank == 0 else None
+    own = [TrackerCallback(tracker, closes=False)] if tracker else []
+
+    def tell(event: str, step: int, figures: dict[str, float]) -> None:
+        if tracker:
+            tracker.log(event, step, figures)
+
+    examples = PreparedExamples.open(Storage(settings["examples"]).localise(local))
+    save = tune_one_rank(config, examples, place, tell, [*own, *callbacks], resume_from)
+    made = local / TRAINED
+    save(made)
+    if tracker:
+        tracker.close()
+        directory.storage.upload(made, TRAINED)
+        directory.storage.child(TRAINED).write_text(DONE, "")
+
+
+def main() -> None:
+    from rayjobs.cli import main as job_main
+
+    job_main(JOB, __doc__ or "", RECIPES, run)
+
+
+if __name__ == "__main__":
+    main()
