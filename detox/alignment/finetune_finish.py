@@ -36,7 +36,7 @@ from detox.classifier.scorer import load_toxicity
 from detox.data.examples.example import Example, PreparedExamples
 from detox.evaluation.statistics import Comparison, mean_of_means
 from detox.governance.manifest import describe
-from detox.models.loading import device_named
+from detox.models.loading import device_named, local_folder
 from detox.runs.config import digest, identity
 from detox.runs.environment import with_worker
 from detox.runs.progress import say
@@ -106,13 +106,14 @@ def write_artifact(folder: Path, trained: Path, config: FinetuneConfig, beginnin
     """What TRL saved, without what only training needs, in Hugging Face's layout."""
     folder.mkdir()
     for path in trained.iterdir():
-        if path.is_file() and path.name not in ("training_args.bin", "README.md"):
+        if path.is_file() and path.suffix in (".json", ".safetensors", ".jinja", ".model", ".txt"):
             shutil.copyfile(path, folder / path.name)
     beginning.loaded.tokenizer.save_pretrained(folder)
     adapters = folder / "adapter_config.json"
     if adapters.is_file() and beginning.adapters is not None:
         facts = json.loads(adapters.read_text(encoding="utf-8"))
-        facts["base_model_name_or_path"] = config.model.name.partition("@")[0]
+        base = local_folder(config.model.name)
+        facts["base_model_name_or_path"] = str(base.resolve()) if base else config.model.name.partition("@")[0]
         facts["revision"] = beginning.loaded.revision or None
         adapters.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     return folder
@@ -206,7 +207,7 @@ def toxic_words(judge: str, table: pa.Table) -> list[str]:
     words = sorted(
         {word for row in shown for name in ("prompt", "before", "after") for word in WORD.findall(row[name])}
     )
-    toxicity_N = load_toxicity(judge)(words, [""] * len(words)) if words else []
+    toxicity_N: Sequence[float] | np.ndarray = load_toxicity(judge)(words, [""] * len(words)) if words else []
     return [word for word, value in zip(words, toxicity_N, strict=True) if value >= 0.5]
 
 

@@ -26,7 +26,7 @@ def online_trainer(
         reward: of this rank, which sees the responses of this rank alone.
     """
     settings = config.online
-    sampling = {
+    sampling: dict[str, Any] = {
         "num_generations": settings.group,
         "max_completion_length": settings.max_new_tokens,
         "temperature": settings.temperature,
@@ -36,10 +36,16 @@ def online_trainer(
         "disable_dropout": True,
     }
     loaded = tunable.loaded
-    model = {"model": loaded.model, "processing_class": loaded.tokenizer, "peft_config": tunable.adapters}
+    given: dict[str, Any] = {
+        "model": loaded.model,
+        "processing_class": loaded.tokenizer,
+        "peft_config": tunable.adapters,
+        "reward_funcs": reward,
+        "train_dataset": train,
+    }
     if config.method == "grpo":
-        return GRPOTrainer(reward_funcs=reward, args=GRPOConfig(**common, **sampling), train_dataset=train, **model)
-    return RLOOTrainer(reward_funcs=reward, args=RLOOConfig(**common, **sampling), train_dataset=train, **model)
+        return GRPOTrainer(args=GRPOConfig(**common, **sampling), **given)
+    return RLOOTrainer(args=RLOOConfig(**common, **sampling), **given)
 
 
 class RewardStateCallback(TrainerCallback):

@@ -174,7 +174,7 @@ def lora_norm(model: Any) -> float:
             for name in layer.active_adapters:
                 if name in layer.lora_A:
                     a_RI, b_OR = layer.lora_A[name].weight.detach().float(), layer.lora_B[name].weight.detach().float()
-                    total += layer.scaling[name] ** 2 * float(((b_OR.T @ b_OR) * (a_RI @ a_RI.T)).sum())
+                    total += layer.scaling[name] ** 2 * float(torch.sum((b_OR.T @ b_OR) * (a_RI @ a_RI.T)))
     return math.sqrt(max(0.0, total))
 
 

@@ -24,7 +24,7 @@ def load_causal(name: str, **options: Any) -> LoadedModel:
     if folder is None or not is_adapters(folder):
         return load_language_model(name, "causal_lm", **options)
     base = load_language_model(base_name(folder), "causal_lm", **options)
-    model = PeftModel.from_pretrained(base.model, str(folder))
+    model: Any = PeftModel.from_pretrained(base.model, str(folder))
     return replace(base, model=model.eval(), name=name)
 
 

@@ -299,6 +299,8 @@ def load_language_model(
             dtype=getattr(torch, dtype),
             quantization_config=nf4(dtype) if four_bit else None,
         )
+    if four_bit:
+        keep_gradients(model)
     give_padding(model, tokenizer)
     return LoadedModel(model.eval(), tokenizer, location.name, revision if location.is_hub else "")
 
@@ -311,6 +313,20 @@ def nf4(dtype: Dtype) -> BitsAndBytesConfig:
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=getattr(torch, dtype),
     )
+
+
+def keep_gradients(model: PreTrainedModel) -> None:
+    """Keep 4-bit layers on a CPU from changing to a layout without gradients.
+
+    bitsandbytes 0.50 repacks a layer's weights on its first pass in evaluation mode where the CPU has AVX512-BF16, and
+    no gradient flows through it from then on: a model that was evaluated once learns wrongly, without an error unless
+    its layers have biases.
+    """
+    from bitsandbytes.nn import Linear4bit
+
+    for module in model.modules():
+        if isinstance(module, Linear4bit):
+            module.support_avx512bf16_for_cpu = False
 
 
 def check_kind(name: str, config: PretrainedConfig, head: Literal["causal_lm", "seq2seq_lm"]) -> None:
