@@ -169,12 +169,11 @@ def _logprobs(model: Any, rows: Sequence[tuple[Tokens, Tokens]]) -> tuple[Tensor
 def lora_norm(model: Any) -> float:
     """sqrt(sum of ||s B A||²) over the adapted layers, without their products: ||B A||² = <BᵀB, A Aᵀ>."""
     total = 0.0
-    for layer in model.modules():
-        if isinstance(layer, LoraLayer):
-            for name in layer.active_adapters:
-                if name in layer.lora_A:
-                    a_RI, b_OR = layer.lora_A[name].weight.detach().float(), layer.lora_B[name].weight.detach().float()
-                    total += layer.scaling[name] ** 2 * float(torch.sum((b_OR.T @ b_OR) * (a_RI @ a_RI.T)))
+    layers: list[Any] = [module for module in model.modules() if isinstance(module, LoraLayer)]
+    for layer in layers:
+        for name in set(layer.active_adapters) & set(layer.lora_A):
+            a_RI, b_OR = layer.lora_A[name].weight.detach().float(), layer.lora_B[name].weight.detach().float()
+            total += layer.scaling[name] ** 2 * float(torch.sum((b_OR.T @ b_OR) * (a_RI @ a_RI.T)))
     return math.sqrt(max(0.0, total))
 
 

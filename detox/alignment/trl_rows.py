@@ -26,9 +26,7 @@ def dataset_of(examples: Sequence[Example], method: Method, tokenizer: PreTraine
     rows = [row for example in examples for row in _rows(example, method, tokenizer, _has_prompts(examples))]
     if not rows:
         wanted = "a prompt" if method in ("grpo", "rloo") else "two responses" if method != "sft" else "a response"
-        raise ValueError(
-            f"{method} learns from examples with {wanted}, and none of {len(examples):,} has: check --data"
-        )
+        raise ValueError(f"{method} learns from examples with {wanted}, and of {len(examples):,} none has any")
     return Dataset.from_list(rows)
 
 

@@ -49,17 +49,37 @@ def load_tunable(settings: CausalModelSettings, texts: Sequence[str], seed: int,
         return Tunable(_built(settings, texts, seed, scratch), None)
     folder = local_folder(settings.name)
     if folder is not None and is_adapters(folder):
-        loaded = load_causal(settings.name, **options)
+        loaded = with_end_of_turn(load_causal(settings.name, **options))
         model: Any = loaded.model
         for name, parameter in model.named_parameters():
             parameter.requires_grad_("lora_" in name)
         model.load_adapter(str(folder), REFERENCE)
         model.set_adapter("default")
         return Tunable(loaded, None)
-    loaded = load_language_model(settings.name, "causal_lm", **options)
+    loaded = with_end_of_turn(load_language_model(settings.name, "causal_lm", **options))
     loaded.model.config._name_or_path = str(fetched(locate(settings.name)))
     lora = settings.lora
     return Tunable(loaded, adapters_of(settings, TaskType.CAUSAL_LM) if lora.rank else None)
+
+
+def with_end_of_turn(loaded: LoadedModel) -> LoadedModel:
+    """The model with its chat template's end of a turn as EOS, beside those that it has: base models of a family carry
+    the chat's template and the text's EOS, and would never be told to stop."""
+    tokenizer: Any = loaded.tokenizer
+    if tokenizer.chat_template is None:
+        return loaded
+    turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": ANSWER}]
+    after = str(tokenizer.apply_chat_template(turns, tokenize=False)).rpartition(ANSWER)[2]
+    ends = [token for token in tokenizer.all_special_tokens if after.startswith(token)]
+    if ends and ends[0] != tokenizer.eos_token:
+        known = loaded.model.generation_config.eos_token_id  # type: ignore[union-attr]
+        tokenizer.eos_token = ends[0]
+        others = known if isinstance(known, list) else [] if known is None else [known]
+        loaded.model.generation_config.eos_token_id = [tokenizer.eos_token_id, *others]  # type: ignore[union-attr]
+    return loaded
+
+
+ANSWER = "An answer."
 
 
 def adapters_of(settings: CausalModelSettings, task: TaskType) -> LoraConfig:

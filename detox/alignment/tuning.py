@@ -201,7 +201,7 @@ class DivergedCallback(TrainerCallback):
         if loss is not None and not math.isfinite(float(loss)):
             raise DivergedError(
                 f"the loss is {loss} at step {state.global_step}: lower --optimiser.lr, or set --optimiser.precision "
-                "to fp32; the same command goes on from the last checkpoint"
+                "to fp32; a run of another --run.name begins anew"
             )
 
 

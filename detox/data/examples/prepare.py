@@ -169,7 +169,7 @@ def _checked(record: Comment | Malformed, located: Located) -> Example:
         checked_text(text)
     if not chosen.strip() and not (located.has_prompts and not rejected.strip()):
         raise RefusedError("missing_response", "the chosen response is empty")
-    if chosen == rejected:
+    if chosen and chosen == rejected:
         raise RefusedError("same_response", "both responses are the same")
     return Example(prompt, chosen, rejected)
 

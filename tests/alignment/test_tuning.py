@@ -1,0 +1,173 @@
+"""Tuning a causal model through TRL: each method learns what it is for, resumes bit-equal, and stops when it must."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from detox.alignment.finetune_settings import FinetuneConfig
+from detox.alignment.tuning import DivergedError, tune_one_rank
+from detox.classifier.worker import Place
+from detox.data.examples.example import Example, PreparedExamples, Turn, write_part
+from detox.models import tiny
+from detox.runs.config import override, validated
+
+PRAISE, BLAME = "thank you, well done", "shut up, you idiot"
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model in a folder, for adapters to stand on."""
+    folder = tmp_path_factory.mktemp("base")
+    built = tiny.build("qwen2", [PRAISE, BLAME], head="causal_lm", vocab_size=300)
+    built.model.save_pretrained(folder)
+    built.tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def examples(tmp_path_factory: pytest.TempPathFactory) -> PreparedExamples:
+    folder = tmp_path_factory.mktemp("examples")
+    for part, count in (("train", 40), ("validation", 6), ("test", 6)):
+        rows = [Example((Turn("user", f"what of {part} {n}?"),), PRAISE, BLAME) for n in range(count)]
+        write_part(folder / f"{part}.parquet", rows)
+    return PreparedExamples(folder, {})
+
+
+def config(method: str, base: Path, tmp_path: Path, **patch: Any) -> FinetuneConfig:
+    (tmp_path / "words.txt").write_text("idiot\nshut\n")
+    plain = validated(FinetuneConfig, {"method": method, "model": {"name": str(base)}})
+    return override(
+        plain,
+        {
+            "model.lora.rank": 4,
+            "model.max_tokens": 64,
+            "batch.size": 8,
+            "batch.per_forward": 4,
+            "online.group": 4,
+            "online.max_new_tokens": 6,
+            "reward.scorer": f"lexicon:{tmp_path / 'words.txt'}",
+            "optimiser.max_steps": 4,
+            "optimiser.lr": 1e-2,
+            "optimiser.precision": "fp32",
+            "monitor.every": 2,
+            "monitor.prompts": 3,
+            "monitor.texts": 4,
+            "monitor.max_new_tokens": 6,
+            "checkpoints.every_steps": 2,
+            "scaling.num_workers": 0,
+            **patch,
+        },
+    )
+
+
+Told = list[tuple[str, int, dict[str, float]]]
+
+
+def tuned(
+    settings: FinetuneConfig, examples: PreparedExamples, folder: Path, resume_from: Path | None = None
+) -> tuple[dict[str, torch.Tensor], Told]:
+    """Weights and events; checkpoints are in `folder/scratch`."""
+    (folder / "scratch").mkdir(parents=True)
+    told: Told = []
+    place = Place(0, 1, folder / "scratch")
+    save = tune_one_rank(settings, examples, place, lambda *event: told.append(event), resume_from=resume_from)
+    save(folder / "saved")
+    [weights] = (folder / "saved").glob("*.safetensors")
+    return load_file(weights), told
+
+
+@pytest.mark.parametrize("method", ["sft", "dpo", "kto", "reward", "grpo", "rloo"])
+def test_a_run_that_was_stopped_goes_on_bit_equal(
+    method: str, base: Path, examples: PreparedExamples, tmp_path: Path
+) -> None:
+    settings = config(method, base, tmp_path)
+    whole, _ = tuned(settings, examples, tmp_path / "whole")
+    resumed, _ = tuned(settings, examples, tmp_path / "resumed", tmp_path / "whole/scratch/checkpoint-2")
+    assert whole.keys() == resumed.keys()
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    again, _ = tuned(settings, examples, tmp_path / "again", tmp_path / "whole/scratch/checkpoint-4")
+    assert all(torch.equal(whole[name], again[name]) for name in whole)
+
+
+@pytest.mark.parametrize(("method", "rank"), [("sft", 4), ("sft", 0), ("dpo", 4), ("dpo", 0), ("kto", 4)])
+def test_what_is_better_becomes_likelier(
+    method: str, rank: int, base: Path, examples: PreparedExamples, tmp_path: Path
+) -> None:
+    """Supervised, its perplexity falls; by preference the KL from the beginning rises, which it began at 0 of."""
+    settings = config(method, base, tmp_path, **{"model.lora.rank": rank, "optimiser.max_steps": 8})
+    _, told = tuned(settings, examples, tmp_path / "run")
+    monitored = [figures for event, _, figures in told if event == "monitor"]
+    assert [step for event, step, _ in told if event == "monitor"] == [0, 2, 4, 6, 8]
+    assert monitored[0]["kl"] == pytest.approx(0, abs=1e-5)
+    assert monitored[-1]["kl"] > 1e-3
+    assert (monitored[-1]["lora_norm"] > 0) == (rank > 0)
+    if method == "sft":
+        assert monitored[-1]["perplexity"] < (0.9 if rank else 0.5) * monitored[0]["perplexity"]
+
+
+def test_texts_without_prompts_are_packed(base: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "examples"
+    folder.mkdir()
+    for part in ("train", "validation", "test"):
+        write_part(folder / f"{part}.parquet", [Example("", f"{PRAISE} {n}") for n in range(30)])
+    settings = config("sft", base, tmp_path, **{"sft.packing": True, "model.lora.rank": 0})
+    _, told = tuned(settings, PreparedExamples(folder, {}), tmp_path / "run")
+    assert told[-1][2]["perplexity"] < told[0][2]["perplexity"]
+
+
+def test_adapters_are_trained_on_and_their_beginning_is_what_they_were(
+    base: Path, examples: PreparedExamples, tmp_path: Path
+) -> None:
+    first, _ = tuned(config("sft", base, tmp_path), examples, tmp_path / "first")
+    settings = config("dpo", tmp_path / "first/saved", tmp_path)
+    second, told = tuned(settings, examples, tmp_path / "second")
+    assert first.keys() == second.keys()
+    assert any(not torch.equal(first[name], second[name]) for name in first)
+    monitored = [figures for event, _, figures in told if event == "monitor"]
+    assert monitored[0]["lora_norm"] > 0
+    assert monitored[0]["kl"] == pytest.approx(0, abs=1e-5)
+    assert monitored[-1]["kl"] > 1e-4
+
+
+def test_a_loss_that_is_no_number_stops_the_run(base: Path, examples: PreparedExamples, tmp_path: Path) -> None:
+    settings = config(
+        "sft",
+        base,
+        tmp_path,
+        **{"optimiser.lr": 1e30, "model.lora.rank": 0, "tracking.log_every": 1, "monitor.every": 0},
+    )
+    with pytest.raises(DivergedError, match="loss is nan at step .*--optimiser.lr"):
+        tuned(settings, examples, tmp_path / "run")
+    assert not (tmp_path / "run/scratch/checkpoint-4").exists()
+
+
+@pytest.mark.parametrize(
+    ("patch", "said"),
+    [
+        ({"model": {"name": "tiny/qwen2"}}, "begins from nothing and has nothing to adapt"),
+        ({"model": {"name": "m", "four_bit": True, "lora": {"rank": 0}}}, "learn by adapters alone"),
+        ({"method": "grpo", "batch": {"size": 12}}, "multiple of online.group, were 12 and 8"),
+        ({"preference": {"candidates": 4}}, "candidates and their ranker go together"),
+        ({"preference": {"candidates": 4, "ranker": "r"}}, "candidates are ranked for dpo, not for sft"),
+        ({"method": "grpo", "reward": {"scorer": "a"}, "evaluation": {"judge": "a"}}, "cannot judge what comes of it"),
+        ({"batch": {"by": "tokens", "per_forward": 512}}, "counts rows"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_refused(patch: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        validated(FinetuneConfig, {"method": "sft", "model": {"name": "m"}, **patch})
+
+
+def test_examples_that_a_method_cannot_learn_from_are_told(base: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "examples"
+    folder.mkdir()
+    for part in ("train", "validation", "test"):
+        write_part(folder / f"{part}.parquet", [Example("what?", PRAISE)])
+    settings = config("dpo", base, tmp_path)
+    with pytest.raises(ValueError, match="dpo learns from examples with two responses, and of 1 none has any"):
+        tuned(settings, PreparedExamples(folder, {}), tmp_path / "run")

@@ -1,0 +1,71 @@
+"""Causal models by name: whole, as adapters, in four bits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+
+from detox.models import tiny
+from detox.models.causal import base_name, is_adapters, load_causal
+from detox.models.loading import ModelUnavailableError, load_language_model
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    built = tiny.build("qwen2", head="causal_lm", hidden=64)
+    built.model.save_pretrained(tmp_path / "base")
+    built.tokenizer.save_pretrained(tmp_path / "base")
+    return tmp_path / "base"
+
+
+def logits(model: torch.nn.Module) -> torch.Tensor:
+    with torch.no_grad():
+        return model(input_ids=torch.tensor([[5, 6, 7]])).logits
+
+
+def test_a_folder_s_model_comes_with_its_tokenizer(folder: Path) -> None:
+    loaded = load_causal(str(folder))
+    assert not loaded.model.training
+    assert loaded.tokenizer.pad_token_id is not None
+    assert torch.equal(logits(loaded.model), logits(tiny.build("qwen2", head="causal_lm", hidden=64).model))
+
+
+def test_adapters_stand_on_the_base_that_they_name(folder: Path, tmp_path: Path) -> None:
+    model = get_peft_model(load_causal(str(folder)).model, LoraConfig(target_modules=["q_proj", "v_proj"]))
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter)
+    model.save_pretrained(tmp_path / "adapters")
+    assert is_adapters(tmp_path / "adapters")
+    assert base_name(tmp_path / "adapters") == str(folder)
+    loaded = load_causal(str(tmp_path / "adapters"))
+    assert torch.equal(logits(loaded.model), logits(model.eval()))
+    assert not torch.equal(logits(loaded.model), logits(load_causal(str(folder)).model))
+
+
+def test_an_encoder_decoder_is_refused(tmp_path: Path) -> None:
+    tiny.write_checkpoint("t5", tmp_path / "t5", head="seq2seq_lm")
+    with pytest.raises(ModelUnavailableError, match="is a t5, an encoder-decoder: name a causal model"):
+        load_causal(str(tmp_path / "t5"))
+
+
+def test_four_bit_layers_keep_their_gradients_after_an_evaluation(folder: Path) -> None:
+    """bitsandbytes repacks them at the first pass in evaluation mode, where the CPU has AVX512-BF16, and then no
+    gradient flows to what lies below."""
+    model = load_language_model(str(folder), "causal_lm", four_bit=True).model
+    assert type(model.model.layers[0].self_attn.q_proj).__name__ == "Linear4bit"
+
+    def gradient() -> torch.Tensor:
+        embedded = model.get_input_embeddings()(torch.tensor([[5, 6, 7]])).detach().requires_grad_()
+        model(inputs_embeds=embedded).logits.square().sum().backward()
+        assert embedded.grad is not None
+        return embedded.grad
+
+    before = gradient()
+    model.eval()
+    logits(model)
+    assert torch.equal(before, gradient())
+    assert before.abs().min() > 0
