@@ -1,24 +1,32 @@
-"""Align a rewriter by PPO: less toxicity, the same meaning, no copying (S5; S1 step 14).
+"""Align a model by PPO: a rewriter, or a causal language model (S5; S1 step 14).
 
-A rewriter that `train_rewriter` trained is the policy; the toxic sides of its training pairs are the prompts. Each
-iteration samples rewrites, has them rewarded (`detox.alignment.rewards`), and takes clipped steps against a KL to
-what the rewriter was (`detox.alignment.ppo`), data-parallel on Ray Train. Then start and outcome are judged on texts
-that neither has seen, by another judge than the reward. (TRL's PPO took encoder-decoders until 0.11, and is gone.)
+`rewriter_ppo`: less toxicity, the same meaning, no copying. A rewriter that `train_rewriter` trained is the policy; the
+toxic sides of its training pairs are the prompts. Then start and outcome are judged on texts that neither has seen, by
+another judge than the reward.
+
+`qwen_ppo`: a causal model, whole or by LoRA or QLoRA, goes on from prompts, and is rewarded for what is not toxic.
+
+Each iteration samples responses, has them rewarded (`detox.alignment.rewards`), and takes clipped steps against a KL to
+what the policy was (`detox.alignment.ppo`), data-parallel on Ray Train. (TRL took encoder-decoders until 0.11, and has
+no PPO since 1.13.)
 
     python -m rayjobs.align_policy rewriter_ppo --policy.name runs/train-rewriter-embedded-s42 \\
         --reward.scorer runs/train-classifier-minilm-s42
+    python -m rayjobs.align_policy qwen_ppo --model.name runs/finetune-qwen-sft-s42 --reward.scorer runs/my-classifier
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import tyro
 
+from detox.alignment.finetune_settings import CausalModelSettings
 from detox.alignment.ppo_settings import KlSettings, PpoSettings, ScoreSettings
-from detox.alignment.reward_settings import ComponentSettings, RewardSettings
-from detox.alignment.settings import AlignPolicyConfig, PolicySettings
+from detox.alignment.reward_settings import TOXICITY_ONLY, ComponentSettings, RewardSettings
+from detox.alignment.settings import AlignModelConfig, AlignPolicyConfig, PolicySettings
+from detox.data.examples.settings import ExampleSettings
 from detox.data.pairs.settings import PairSettings
 from detox.rewriter.settings import LoraSettings
 from detox.runs.config import ScalingSettings
@@ -26,11 +34,13 @@ from detox.runs.config import ScalingSettings
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from detox.alignment.worker import Task
     from detox.classifier.worker import Place
     from detox.runs.rundir import RunDirectory
     from detox.runs.storage import Storage
 
 JOB = "align_policy"
+QWEN = "Qwen/Qwen1.5-1.8B"
 
 TRAINED = "trained"
 """In the run directory, once all iterations are done: their state, with the weights."""
@@ -66,20 +76,40 @@ def rewriter_ppo() -> AlignPolicyConfig:
     )
 
 
-RECIPES: dict[str, Callable[[], AlignPolicyConfig]] = {"rewriter_ppo": rewriter_ppo}
+def qwen_ppo() -> AlignModelConfig:
+    """S1 step 14: PPO of Qwen1.5-1.8B by QLoRA, rewarded by toxicity alone, on the prompts of RealToxicityPrompts.
+
+    Go on from what SFT left: `--model.name runs/finetune-qwen-sft-s42`.
+    """
+    return AlignModelConfig(
+        model=CausalModelSettings(name=QWEN, four_bit=True, dtype="bfloat16"),
+        data=ExampleSettings(source=("real_toxicity_prompts",)),
+        reward=RewardSettings.model_construct(components=TOXICITY_ONLY, scorer=tyro.MISSING),
+        ppo=PpoSettings(
+            iterations=100,
+            prompts=128,
+            max_new_tokens=32,
+            lr=1e-5,
+            kl=KlSettings(coefficient=0.05, target=6.0, horizon=10_000),
+            score=ScoreSettings(scale=True, center=True),
+        ),
+        scaling=ScalingSettings(num_workers=2, use_gpu=True),
+    )
 
 
-def run(config: AlignPolicyConfig, recipe: str) -> dict[str, Any]:
+Configs = AlignPolicyConfig | AlignModelConfig
+RECIPES: dict[str, Callable[[], Configs]] = {"rewriter_ppo": rewriter_ppo, "qwen_ppo": qwen_ppo}
+DONE = "DONE"
+
+
+def run(config: Configs, recipe: str) -> dict[str, Any]:
     """Run one config to its end, or go on where it stopped.
 
     Returns:
         the final figures, as `summary.json` holds them.
     """
-    from detox.alignment.finish import finish
     from detox.governance.manifest import ensure_key
     from detox.runs.progress import Listener
-    from detox.runs.storage import Storage
-    from rayjobs.ray_glue.data import pairs_stage
     from rayjobs.ray_glue.job import run_once, sign_each
     from rayjobs.ray_glue.launch import check_paths, connect, on_one_node
 
@@ -90,29 +120,40 @@ def run(config: AlignPolicyConfig, recipe: str) -> dict[str, Any]:
     def work(directory: RunDirectory) -> None:
         if config.scaling.num_workers:
             connect(config)
-        pairs = pairs_stage(config.data, config.run.seed, Storage(config.run.storage))
-        check_pairs(config, pairs)
-        print(f"pairs: {pairs.uri}", flush=True)
+        data = prepared(config)
+        print(f"data: {data.uri}", flush=True)
         if not directory.storage.child(TRAINED).exists(DONE):
-            train(config, directory, pairs)
+            train(config, directory, data)
         print("evaluating", flush=True)
         with Listener(directory):
-            made = on_one_node(finish, config.scaling)(config, recipe, directory.uri, pairs.uri)
+            made = on_one_node(finish, config.scaling)(config, recipe, directory.uri, data.uri)
         sign_each(directory, made)
 
     return run_once(config, JOB, recipe, work, {"report": "report.html", "artifact": "artifact"})
 
 
-DONE = "DONE"
-
-
-def check_config(config: AlignPolicyConfig) -> None:
+def check_config(config: Configs) -> None:
     """What can be known to fail before any work.
 
     Raises:
-        ValueError: a policy, pairs, a scorer or a judge that are not there, or more workers than an optimizer step has
+        ValueError: a policy, data, a scorer or a judge that are not there, or more workers than an optimizer step has
             prompts.
     """
+    from rayjobs.ray_glue.tuning import check_tuning
+
+    if isinstance(config, AlignPolicyConfig):
+        check_rewriter(config)
+    else:
+        check_tuning(config)
+    prompts = config.ppo.prompts // config.ppo.minibatches
+    if config.scaling.num_workers > prompts:
+        raise ValueError(
+            f"an optimizer step has {prompts} prompts, too few for {config.scaling.num_workers} workers: raise "
+            "--ppo.prompts, or lower --ppo.minibatches"
+        )
+
+
+def check_rewriter(config: AlignPolicyConfig) -> None:
     from detox.alignment.building import check_reward
     from detox.data.pairs.prepared import FACTS
     from detox.data.pairs.reading import locate_pairs
@@ -128,12 +169,37 @@ def check_config(config: AlignPolicyConfig) -> None:
     check_reward(config.reward)
     check_judges(config.evaluation.judges)
     check_inside(config.scaling, {"run.storage": config.run.storage})
-    prompts = config.ppo.prompts // config.ppo.minibatches
-    if config.scaling.num_workers > prompts:
-        raise ValueError(
-            f"an optimizer step has {prompts} prompts, too few for {config.scaling.num_workers} workers: raise "
-            "--ppo.prompts, or lower --ppo.minibatches"
-        )
+
+
+def prepared(config: Configs) -> Storage:
+    """The pairs or examples, from the stage store, made now if need be.
+
+    Raises:
+        ValueError: they have nothing to ask or to judge by; before any worker starts.
+    """
+    from detox.runs.storage import Storage
+    from rayjobs.ray_glue.data import examples_stage, pairs_stage
+    from rayjobs.ray_glue.tuning import check_examples
+
+    storage = Storage(config.run.storage)
+    if isinstance(config, AlignPolicyConfig):
+        pairs = pairs_stage(config.data, config.run.seed, storage)
+        check_pairs(config, pairs)
+        return pairs
+    examples = examples_stage(config.data, config.run.seed, storage)
+    check_examples(config, examples)
+    return examples
+
+
+def finish(config: Configs, recipe: str, run_uri: str, data_uri: str) -> dict[str, dict[str, Any]]:
+    """What the run leaves behind, and the descriptions of its artifacts."""
+    if isinstance(config, AlignPolicyConfig):
+        from detox.alignment.finish import finish as finish_rewriter
+
+        return finish_rewriter(config, recipe, run_uri, data_uri)
+    from detox.alignment.finetune_finish import finish as finish_model
+
+    return finish_model(config, JOB, recipe, run_uri, data_uri)
 
 
 def check_pairs(config: AlignPolicyConfig, pairs: Storage) -> None:
@@ -143,7 +209,7 @@ def check_pairs(config: AlignPolicyConfig, pairs: Storage) -> None:
     import tempfile
     from pathlib import Path
 
-    from detox.alignment.worker import in_languages
+    from detox.alignment.rewriter_task import in_languages
     from detox.data.pairs.prepared import PreparedPairs
     from detox.evaluation.pan_judges import PAN
 
@@ -155,12 +221,13 @@ def check_pairs(config: AlignPolicyConfig, pairs: Storage) -> None:
             raise ValueError("there are no pairs to train the judges on: set --data.judge-share above 0")
 
 
-def train(config: AlignPolicyConfig, directory: RunDirectory, pairs: Storage) -> None:
+def train(config: Configs, directory: RunDirectory, data: Storage) -> None:
     """All iterations, on Ray Train or inside this process, from the run's last checkpoint."""
     from detox.runs.progress import Follower, Listener
     from rayjobs.ray_glue.fit import fit
 
-    settings = {"config": config.model_dump(mode="json"), "run": directory.uri, "pairs": pairs.uri}
+    kind = "pairs" if isinstance(config, AlignPolicyConfig) else "examples"
+    settings = {"config": config.model_dump(mode="json"), "run": directory.uri, "data": data.uri, "kind": kind}
     with Follower(directory, "reward"), Listener(directory):
         if config.scaling.num_workers == 0:
             train_inside(settings)
@@ -170,11 +237,13 @@ def train(config: AlignPolicyConfig, directory: RunDirectory, pairs: Storage) ->
 
 def train_worker(settings: dict[str, Any]) -> None:
     """One Ray Train worker: its rank, the checkpoint to go on from, and what reports."""
-    from detox.data.pairs.prepared import FACTS
+    from detox.data.examples.example import FACTS as EXAMPLES
+    from detox.data.pairs.prepared import FACTS as PAIRS
     from rayjobs.ray_glue.report import await_uploads, report_checkpoint
     from rayjobs.ray_glue.seat import seated
 
-    with seated(settings["run"], settings["pairs"], FACTS) as seat:
+    facts = PAIRS if settings["kind"] == "pairs" else EXAMPLES
+    with seated(settings["run"], settings["data"], facts) as seat:
 
         def keep(iteration: int, save: Callable[[Path], None]) -> None:
             made = seat.place.scratch / f"iteration-{iteration}"
@@ -227,15 +296,16 @@ def train_rank(
     Args:
         keep: makes a checkpoint of an iteration; called on every rank.
     """
-    from detox.alignment.worker import align_one_rank
-    from detox.data.pairs.prepared import PreparedPairs
+    from detox.alignment.worker import align_one_rank, begin
     from detox.runs.config import validated
     from detox.runs.progress import keep_rejects
     from detox.runs.rundir import RunDirectory
     from detox.runs.storage import Storage
     from detox.runs.tracking import Tracker
 
-    config = validated(AlignPolicyConfig, settings["config"])
+    is_rewriter = settings["kind"] == "pairs"
+    tree = settings["config"]
+    config: Configs = validated(AlignPolicyConfig, tree) if is_rewriter else validated(AlignModelConfig, tree)
     directory = RunDirectory(Storage(settings["run"]))
     trackers: list[Tracker] = []
     last = config.ppo.iterations
@@ -250,20 +320,42 @@ def train_rank(
         if iteration % config.checkpoints.every == 0 or iteration == last:
             keep(iteration, save)
 
-    def on_refused(refused: Sequence[dict[str, Any]]) -> None:
-        if place.rank == 0:
-            keep_rejects(directory, refused, "texts that the model cannot read")
-
-    pairs = PreparedPairs.open(Storage(settings["pairs"]).localise(local))
-    save = align_one_rank(config, pairs, resume_from, on_iteration, on_start, on_refused)
+    begin(config.run.seed, config.scaling)
+    task = task_of(config, Storage(settings["data"]).localise(local), local)
+    if place.rank == 0:
+        keep_rejects(directory, task.refused, "texts that the model cannot read")
+    use_gpu = config.scaling.use_gpu
+    save = align_one_rank(task, config.ppo, config.run.seed, use_gpu, resume_from, on_iteration, on_start)
     for tracker in trackers:
         tracker.close()
     if place.rank == 0:
         made = local / TRAINED
         made.mkdir()
-        save(made)
+        if is_rewriter:
+            save(made)
+        else:
+            save_model(task.loaded.model, made)
         directory.storage.upload(made, TRAINED)
         directory.storage.child(TRAINED).write_text(DONE, "")
+
+
+def save_model(model: Any, folder: Path) -> None:
+    """In Hugging Face's layout; of adapters those that were trained, without their reference."""
+    only = {"selected_adapters": ["default"]} if hasattr(model, "peft_config") else {}
+    model.save_pretrained(folder, **only)
+
+
+def task_of(config: Configs, data: Path, local: Path) -> Task:
+    """What PPO is given: of pairs a rewriter's task, of examples a language model's."""
+    if isinstance(config, AlignPolicyConfig):
+        from detox.alignment.rewriter_task import rewriter_task
+        from detox.data.pairs.prepared import PreparedPairs
+
+        return rewriter_task(config, PreparedPairs.open(data))
+    from detox.alignment.model_task import model_task
+    from detox.data.examples.example import PreparedExamples
+
+    return model_task(config, PreparedExamples.open(data), local)
 
 
 def main() -> None:

@@ -116,9 +116,10 @@ def run(config: FinetuneConfig, recipe: str) -> dict[str, Any]:
     from rayjobs.ray_glue.data import examples_stage
     from rayjobs.ray_glue.job import run_once, sign_each
     from rayjobs.ray_glue.launch import check_paths, connect, on_one_node
+    from rayjobs.ray_glue.tuning import check_examples, check_tuning
 
     check_paths(config)
-    check_config(config)
+    check_tuning(config)
     ensure_key()
 
     def work(directory: RunDirectory) -> None:
@@ -133,79 +134,10 @@ def run(config: FinetuneConfig, recipe: str) -> dict[str, Any]:
             train(config, directory, examples)
         print("evaluating", flush=True)
         with Listener(directory):
-            made = on_one_node(finish, config.scaling)(config, recipe, directory.uri, examples.uri)
+            made = on_one_node(finish, config.scaling)(config, JOB, recipe, directory.uri, examples.uri)
         sign_each(directory, made)
 
     return run_once(config, JOB, recipe, work, {"report": "report.html", "artifact": "artifact"})
-
-
-def check_config(config: FinetuneConfig) -> None:
-    """What can be known to fail before any work.
-
-    Raises:
-        ValueError: examples, a model, a scorer, a judge or a ranker that are not there.
-    """
-    from detox.alignment.building import check_reward
-    from detox.alignment.finetune_settings import ONLINE
-    from detox.classifier.scorer import check_toxicity
-    from detox.classifier.training import resolve_precision
-    from detox.data.examples.prepare import locate_examples
-    from detox.models.loading import check_available, check_kind
-    from rayjobs.ray_glue.data import is_prepared
-    from rayjobs.ray_glue.launch import check_inside
-
-    if not is_prepared(config.data):
-        locate_examples(config.data)
-    check_kind(config.model.name, check_available(base_of(config.model.name)), "causal_lm")
-    if config.preference.ranker:
-        check_available(base_of(config.preference.ranker))
-    if config.method in ONLINE:
-        check_reward(config.reward)
-    for scorer in (config.monitor.scorer, config.evaluation.judge):
-        if scorer:
-            check_toxicity(scorer)
-    if not config.scaling.use_gpu:
-        resolve_precision(config.optimiser.precision)
-    check_inside(config.scaling, {"run.storage": config.run.storage})
-
-
-def base_of(name: str) -> str:
-    """The whole model that a name stands on: itself, or the base of its adapters."""
-    from detox.models.causal import base_name, is_adapters
-    from detox.models.loading import local_folder
-
-    folder = None if name.startswith("tiny/") else local_folder(name)
-    return base_name(folder) if folder is not None and is_adapters(folder) else name
-
-
-def check_examples(config: FinetuneConfig, examples: Storage) -> None:
-    """Raises:
-    ValueError: a part has nothing that the method can learn from or be measured by; before any worker starts.
-    """
-    import tempfile
-    from pathlib import Path
-
-    from detox.alignment.trl_rows import usable
-    from detox.data.examples.example import PreparedExamples
-
-    with tempfile.TemporaryDirectory(prefix="detox-examples-") as scratch:
-        prepared = PreparedExamples.open(examples.localise(Path(scratch)))
-        for part in ("train", "validation", "test"):
-            if not usable(prepared.part(part), config.method):
-                raise ValueError(
-                    f"the {part} part has no example that {config.method} can use: {WANTED[config.method]}; name other "
-                    "data, or change --data.ratios"
-                )
-
-
-WANTED = {
-    "sft": "it needs a response (or a text)",
-    "dpo": "it needs a prompt and two responses",
-    "kto": "it needs a prompt and two responses",
-    "reward": "it needs a prompt and two responses",
-    "grpo": "it needs a prompt",
-    "rloo": "it needs a prompt",
-}
 
 
 def candidates_stage(config: FinetuneConfig, examples: Storage) -> Storage:

@@ -27,6 +27,7 @@ from detox.alignment.finetune_report import SAMPLES, card, finetune_report, head
 from detox.alignment.finetune_settings import FinetuneConfig
 from detox.alignment.monitors import Asked, Beginning, Measured, measure
 from detox.alignment.ranker import Ranker
+from detox.alignment.settings import AlignModelConfig
 from detox.alignment.trl_rows import usable
 from detox.alignment.tunable import Tunable, written
 from detox.alignment.tuning import asked_of, beginning_of
@@ -43,8 +44,10 @@ from detox.runs.progress import say
 from detox.runs.rundir import RunDirectory
 from detox.runs.storage import Storage
 
+TuningConfig = FinetuneConfig | AlignModelConfig
+
 TRAINED = "trained"
-"""In the run directory, once all steps are done: the model as TRL saves it."""
+"""In the run directory, once all steps are done: the model, in Hugging Face's layout."""
 
 
 WORD = re.compile(r"\w{3,}")
@@ -59,7 +62,7 @@ class Outcome(NamedTuple):
     """Of figures that are a mean over prompts or examples, paired."""
 
 
-def finish(config: FinetuneConfig, recipe: str, run_uri: str, examples_uri: str) -> dict[str, dict[str, Any]]:
+def finish(config: TuningConfig, job: str, recipe: str, run_uri: str, examples_uri: str) -> dict[str, dict[str, Any]]:
     """Write the artifact, measure it against what it began as, and report.
 
     Returns:
@@ -86,7 +89,7 @@ def finish(config: FinetuneConfig, recipe: str, run_uri: str, examples_uri: str)
         else:
             outcome, table = compare(config, beginning, artifact, test)
         masked = toxic_words(config.evaluation.judge, table)
-        facts = run_facts(run, "finetune", recipe, config, examples.facts, masked_words=masked)
+        facts = run_facts(run, job, recipe, config, examples.facts, masked_words=masked)
         run.storage.write_text("report.html", finetune_report(outcome, facts, config, table).render())
         with tempfile.TemporaryDirectory(prefix="detox-responses-") as place:
             pq.write_table(table, Path(place) / "responses.parquet")
@@ -96,13 +99,13 @@ def finish(config: FinetuneConfig, recipe: str, run_uri: str, examples_uri: str)
         (artifact / "README.md").write_text(card(outcome, facts, config, beginning.loaded), encoding="utf-8")
         source = {"name": "examples", "digest": examples.facts["digest"], "classification": "open"}
         parent = model_parent(config.model.name, beginning.loaded.revision, config.run.seed)
-        origin = {"run": run.name, "job": "finetune", "config_sha256": digest(identity(config))}
+        origin = {"run": run.name, "job": job, "config_sha256": digest(identity(config))}
         description = describe(artifact, origin, [source, parent])
         run.storage.upload(artifact, "artifact")
     return {"artifact": description}
 
 
-def write_artifact(folder: Path, trained: Path, config: FinetuneConfig, beginning: Tunable) -> Path:
+def write_artifact(folder: Path, trained: Path, config: TuningConfig, beginning: Tunable) -> Path:
     """What TRL saved, without what only training needs, in Hugging Face's layout."""
     folder.mkdir()
     for path in trained.iterdir():
@@ -120,7 +123,7 @@ def write_artifact(folder: Path, trained: Path, config: FinetuneConfig, beginnin
 
 
 def compare(
-    config: FinetuneConfig, beginning: Tunable, artifact: Path, test: Sequence[Example]
+    config: TuningConfig, beginning: Tunable, artifact: Path, test: Sequence[Example]
 ) -> tuple[Outcome, pa.Table]:
     """Both models on the same test prompts and responses; each model is loaded, measured, and let go."""
     settings, tokenizer = config.evaluation, beginning.loaded.tokenizer
@@ -154,7 +157,7 @@ def load_tuned(artifact: Path, beginning: Tunable) -> Any:
     return PeftModel.from_pretrained(beginning.loaded.model, str(artifact))
 
 
-def margins(model: Any, tokenizer: Any, pairs: Sequence[Example], config: FinetuneConfig) -> np.ndarray:
+def margins(model: Any, tokenizer: Any, pairs: Sequence[Example], config: TuningConfig) -> np.ndarray:
     """How much likelier the better response of each pair is, in nats, float64 `[M]`."""
     sums: list[np.ndarray] = []
     for side in ("chosen", "rejected"):
@@ -211,7 +214,7 @@ def toxic_words(judge: str, table: pa.Table) -> list[str]:
     return [word for word, value in zip(words, toxicity_N, strict=True) if value >= 0.5]
 
 
-def rank_all(config: FinetuneConfig, artifact: Path, test: Sequence[Example]) -> tuple[Outcome, pa.Table]:
+def rank_all(config: TuningConfig, artifact: Path, test: Sequence[Example]) -> tuple[Outcome, pa.Table]:
     """How often the ranker finds the better response, against guessing."""
     ranker = Ranker.load(str(artifact), device="" if config.scaling.use_gpu else "cpu")
     prompts = [example.prompt for example in test]
@@ -231,7 +234,7 @@ def rank_all(config: FinetuneConfig, artifact: Path, test: Sequence[Example]) ->
     return Outcome({"preference_accuracy": 0.5}, after, {"preference_accuracy": mean_of_means([right_M - 0.5])}), table
 
 
-def summary_of(outcome: Outcome, config: FinetuneConfig) -> dict[str, Any]:
+def summary_of(outcome: Outcome, config: TuningConfig) -> dict[str, Any]:
     """Flat figures: `before/…`, `after/…`, `change/…` with `change_low/…` and `change_high/…`, and the headline."""
     flat: dict[str, Any] = {f"before/{name}": value for name, value in outcome.before.items()}
     flat |= {f"after/{name}": value for name, value in outcome.after.items()}

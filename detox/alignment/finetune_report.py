@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from detox.alignment.finetune_settings import FinetuneConfig
 from detox.classifier.report import RunFacts, data_blocks, reproduction_blocks
 from detox.evaluation import plots
 from detox.evaluation.masking import Mask, excerpt
@@ -16,7 +15,7 @@ from detox.evaluation.report import Block, Callout, Cell, Figure, Figures, Repor
 from detox.models.loading import LoadedModel
 
 if TYPE_CHECKING:
-    from detox.alignment.finetune_finish import Outcome
+    from detox.alignment.finetune_finish import Outcome, TuningConfig
 
 SAMPLES = 8
 NAMES = {
@@ -36,18 +35,20 @@ CURVES = {
     "loss": "Loss",
     "reward": "Reward of the responses",
     "rewards/accuracies": "Better response preferred, share of a batch",
-    "kl": "KL to the reference, as TRL estimates it",
+    "kl": "KL to the reference, as the training estimates it",
+    "entropy": "Entropy, nats a token",
+    "length": "Length of responses, tokens",
     "grad_norm": "Norm of the gradient",
     "mean_token_accuracy": "Tokens said right, share",
 }
 
 
-def main_figure(outcome: Outcome, config: FinetuneConfig) -> str:
+def main_figure(outcome: Outcome, config: TuningConfig) -> str:
     wanted = MAIN.get(config.method, "toxicity")
     return wanted if wanted in outcome.changes else next(iter(outcome.changes), "")
 
 
-def headline(outcome: Outcome, config: FinetuneConfig) -> str:
+def headline(outcome: Outcome, config: TuningConfig) -> str:
     """One sentence on the figure by which the method is judged."""
     figure = main_figure(outcome, config)
     if not figure:
@@ -60,11 +61,13 @@ def headline(outcome: Outcome, config: FinetuneConfig) -> str:
     return f"{NAMES[figure]}, on unseen text: {format_cell(outcome.before[figure])} before, {after} after ({interval})."
 
 
-def finetune_report(outcome: Outcome, facts: RunFacts, config: FinetuneConfig, table: pa.Table) -> Report:
+def finetune_report(outcome: Outcome, facts: RunFacts, config: TuningConfig, table: pa.Table) -> Report:
     """The page, ready to `render()`."""
     report = Report(facts.name, f"{config.method.upper()} of {config.model.name}")
     report.add("Result", Callout(headline(outcome, config), tone_of(outcome, config)), figures_table(outcome))
-    report.add("Training", training_figures(facts.events, "train", CURVES, "loss"))
+    report.add(
+        "Training", training_figures(facts.events, "train", CURVES, "reward" if config.method == "ppo" else "loss")
+    )
     monitored = {name: title for name, title in NAMES.items() if name != "nats"}
     report.add("Monitors", training_figures(facts.events, "monitor", monitored, "perplexity"))
     if facts.masked_words and "before" in table.column_names:
@@ -74,7 +77,7 @@ def finetune_report(outcome: Outcome, facts: RunFacts, config: FinetuneConfig, t
     return report
 
 
-def tone_of(outcome: Outcome, config: FinetuneConfig) -> Tone:
+def tone_of(outcome: Outcome, config: TuningConfig) -> Tone:
     figure = main_figure(outcome, config)
     if not figure:
         return "warning"
@@ -122,7 +125,7 @@ def samples_table(table: pa.Table, masked_words: Sequence[str]) -> Block:
     return Table("What the model says", ["prompt", "before", "after"], rows, "The first test prompts; words masked.")
 
 
-def card(outcome: Outcome, facts: RunFacts, config: FinetuneConfig, loaded: LoadedModel) -> str:
+def card(outcome: Outcome, facts: RunFacts, config: TuningConfig, loaded: LoadedModel) -> str:
     """README.md of the artifact."""
     base = f"{loaded.name} at {loaded.revision}" if loaded.revision else loaded.name
     sources = "; ".join(f"{one['name']} ({one['licence']})" for one in facts.dataset.get("sources", ()))

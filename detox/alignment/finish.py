@@ -18,8 +18,9 @@ from peft import PeftModel
 
 from detox.alignment.policy import REFERENCE, policy_of
 from detox.alignment.report import alignment_blocks, headline
+from detox.alignment.rewriter_task import in_languages, load_policy
 from detox.alignment.settings import AlignPolicyConfig
-from detox.alignment.worker import STATE, in_languages, load_policy
+from detox.alignment.worker import STATE
 from detox.classifier.model_scorers import model_parent
 from detox.classifier.report import run_facts
 from detox.data.pairs.prepared import PreparedPairs, cases

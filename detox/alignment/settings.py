@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field, field_validator, model_validator
 
+from detox.alignment.finetune_settings import CausalModelSettings, FinetuneEvaluationSettings
 from detox.alignment.ppo_settings import PpoSettings
-from detox.alignment.reward_settings import RewardSettings
+from detox.alignment.reward_settings import TOXICITY_ONLY, RewardSettings
+from detox.data.examples.settings import ExampleSettings
 from detox.data.pairs.settings import PairSettings
 from detox.rewriter.comparison_settings import Variant, each_once
 from detox.rewriter.settings import LoraSettings
@@ -66,5 +70,29 @@ class AlignPolicyConfig(JobConfig):
             raise ValueError(
                 f"{self.reward.scorer} is the reward's scorer and cannot judge what comes of it, which is trained to "
                 "please it: name another in evaluation.judges"
+            )
+        return self
+
+
+class AlignModelConfig(JobConfig):
+    """Everything that determines one causal language model that PPO has aligned."""
+
+    method: Literal["ppo"] = "ppo"
+    model: CausalModelSettings
+    data: ExampleSettings = ExampleSettings()
+    """Its prompts are asked; its responses, where there are some, are what perplexity is measured on."""
+    reward: RewardSettings = RewardSettings(components=TOXICITY_ONLY)
+    """S1 step 14: toxicity alone, for PPO."""
+    ppo: PpoSettings = PpoSettings()
+    evaluation: FinetuneEvaluationSettings = FinetuneEvaluationSettings()
+    checkpoints: AlignmentCheckpointSettings = AlignmentCheckpointSettings()
+    scaling: ScalingSettings = ScalingSettings()
+
+    @model_validator(mode="after")
+    def _the_judge_is_another(self) -> AlignModelConfig:
+        if self.reward.scorer and self.evaluation.judge == self.reward.scorer:
+            raise ValueError(
+                f"{self.reward.scorer} is the reward's scorer and cannot judge what comes of it, which is trained to "
+                "please it: name another in evaluation.judge"
             )
         return self

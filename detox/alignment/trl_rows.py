@@ -4,7 +4,7 @@ preference, unpaired preference, prompt only)."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
@@ -30,9 +30,9 @@ def dataset_of(examples: Sequence[Example], method: Method, tokenizer: PreTraine
     return Dataset.from_list(rows)
 
 
-def usable(examples: Sequence[Example], method: Method) -> list[Example]:
+def usable(examples: Sequence[Example], method: Method | Literal["ppo"]) -> list[Example]:
     """The examples that a method can learn from, or be measured by."""
-    if method in ("grpo", "rloo"):
+    if method in ("grpo", "rloo", "ppo"):
         return [example for example in examples if example.prompt]
     if method == "sft":
         return [example for example in examples if example.chosen]

@@ -25,6 +25,7 @@ from detox.alignment.grpo import RewardStateCallback, online_trainer
 from detox.alignment.monitors import Asked, Beginning, MonitorCallback, measure
 from detox.alignment.preference import PREFERENCE_TRAINERS
 from detox.alignment.ranks import Ranks
+from detox.alignment.settings import AlignModelConfig
 from detox.alignment.sft import sft_trainer
 from detox.alignment.trl_rows import dataset_of
 from detox.alignment.tunable import Tunable, load_tunable, response_to, with_ranking_head, written
@@ -90,7 +91,7 @@ def tune_one_rank(
     return save
 
 
-def beginning_of(config: FinetuneConfig, train: Sequence[Example], scratch: Path) -> Tunable:
+def beginning_of(config: FinetuneConfig | AlignModelConfig, train: Sequence[Example], scratch: Path) -> Tunable:
     """The model before it is tuned; the same on every rank, after every restart, and for whoever measures it."""
     texts = [written(example.prompt, _PLAIN) + example.chosen for example in train[:TEXTS_FOR_TOKENIZER]]
     tunable = load_tunable(config.model, texts, config.run.seed, scratch)
@@ -171,7 +172,12 @@ def monitor(
 
 
 def asked_of(
-    examples: Sequence[Example], tokenizer: Any, prompts: int, texts: int, config: FinetuneConfig, max_new_tokens: int
+    examples: Sequence[Example],
+    tokenizer: Any,
+    prompts: int,
+    texts: int,
+    config: FinetuneConfig | AlignModelConfig,
+    max_new_tokens: int,
 ) -> Asked:
     """The first so many prompts (0: all) that leave room for an answer, and the first so many responses of the data;
     where there are no prompts, texts are gone on from their first words."""

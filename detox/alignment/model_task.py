@@ -1,0 +1,66 @@
+"""What PPO is given to align a causal language model: the model, prompts to go on from, the reward of what it says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import get_peft_model
+
+from detox.alignment.building import build_reward
+from detox.alignment.ppo_setup import Prompt
+from detox.alignment.ranks import Ranks
+from detox.alignment.settings import AlignModelConfig
+from detox.alignment.trl_rows import REFERENCE_RESPONSE, SOURCE
+from detox.alignment.tunable import Tunable, plain_prompt, written
+from detox.alignment.tuning import beginning_of
+from detox.alignment.worker import Task
+from detox.data.examples.example import Example, PreparedExamples
+from detox.models.loading import LoadedModel
+
+
+def model_task(config: AlignModelConfig, examples: PreparedExamples, scratch: Path) -> Task:
+    """The same on every rank and after every restart.
+
+    Raises:
+        ValueError: a name that leads to nothing.
+    """
+    train = examples.part("train")
+    tunable = beginning_of(config, train, scratch)
+    loaded = adapted(tunable, config.run.seed)
+    prompts, refused = ask(train, loaded, config.model.max_tokens - config.ppo.max_new_tokens)
+    texts = [example.chosen for example in train if example.chosen]
+    return Task(loaded, prompts, refused, build_reward(config.reward, texts, [""] * len(texts), Ranks()))
+
+
+def adapted(tunable: Tunable, seed: int) -> LoadedModel:
+    """With new adapters where it is to get some."""
+    if tunable.adapters is None:
+        return tunable.loaded
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model: Any = get_peft_model(tunable.loaded.model, tunable.adapters)
+    return replace(tunable.loaded, model=model)
+
+
+def ask(examples: Sequence[Example], loaded: LoadedModel, room: int) -> tuple[list[Prompt], list[dict[str, Any]]]:
+    """Each prompt once; and those that leave no room for a response, with the reason.
+
+    Args:
+        room: most tokens of a prompt.
+    """
+    tokenizer: Any = loaded.tokenizer
+    asked = list({example.prompt: example for example in examples if example.prompt}.values())
+    texts = [written(example.prompt, tokenizer) for example in asked]
+    ids = tokenizer(texts, verbose=False)["input_ids"] if texts else []
+    prompts, refused = list[Prompt](), list[dict[str, Any]]()
+    for example, text, tokens in zip(asked, texts, ids, strict=True):
+        if 0 < len(tokens) <= room:
+            columns = {SOURCE: plain_prompt(example.prompt), REFERENCE_RESPONSE: example.chosen}
+            prompts.append(Prompt(tokens, plain_prompt(example.prompt), columns))
+        else:
+            refused.append({"text": text, "reason": f"it has {len(tokens)} tokens, and there is room for 1 to {room}"})
+    return prompts, refused
