@@ -121,9 +121,9 @@ def write_davidson(folder: Path, rows: int) -> None:
 
 def write_hh_rlhf(folder: Path, rows: int) -> None:
     for subset in "harmless-base", "helpful-base":
-        for split in "train", "test":
+        for begin, split in (0, "train"), (rows, "test"):
             path = folder / subset / f"{split}.jsonl"
-            write_lines(path, (hh_dialogues(number) for number in range(rows)))
+            write_lines(path, (hh_dialogues(number) for number in range(begin, begin + rows)))
             path.with_suffix(".jsonl.gz").write_bytes(gzip.compress(path.read_bytes()))
             path.unlink()
 

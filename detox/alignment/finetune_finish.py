@@ -9,6 +9,7 @@ Shapes: N prompts, M examples.
 from __future__ import annotations
 
 import json
+import math
 import re
 import shutil
 import tempfile
@@ -235,7 +236,8 @@ def rank_all(config: TuningConfig, artifact: Path, test: Sequence[Example]) -> t
 
 
 def summary_of(outcome: Outcome, config: TuningConfig) -> dict[str, Any]:
-    """Flat figures: `before/…`, `after/…`, `change/…` with `change_low/…` and `change_high/…`, and the headline."""
+    """Flat figures: `before/…`, `after/…`, `change/…` with `change_low/…` and `change_high/…`, and the headline; what
+    is undefined is left out."""
     flat: dict[str, Any] = {f"before/{name}": value for name, value in outcome.before.items()}
     flat |= {f"after/{name}": value for name, value in outcome.after.items()}
     for name, change in outcome.changes.items():
@@ -245,4 +247,5 @@ def summary_of(outcome: Outcome, config: TuningConfig) -> dict[str, Any]:
             f"change_high/{name}": change.high,
             f"change_p/{name}": change.p_value,
         }
-    return flat | {"method": config.method, "headline": headline(outcome, config)}
+    known = {name: value for name, value in flat.items() if math.isfinite(value)}
+    return known | {"method": config.method, "headline": headline(outcome, config)}

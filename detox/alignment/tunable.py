@@ -70,7 +70,7 @@ def with_end_of_turn(loaded: LoadedModel) -> LoadedModel:
         return loaded
     turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": ANSWER}]
     after = str(tokenizer.apply_chat_template(turns, tokenize=False)).rpartition(ANSWER)[2]
-    ends = [token for token in tokenizer.all_special_tokens if after.startswith(token)]
+    ends = [token for token in tokenizer.get_added_vocab() if after.startswith(token)]
     if ends and ends[0] != tokenizer.eos_token:
         known = loaded.model.generation_config.eos_token_id  # type: ignore[union-attr]
         tokenizer.eos_token = ends[0]

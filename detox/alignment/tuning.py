@@ -75,6 +75,10 @@ def tune_one_rank(
     common = trl_arguments(config, place.scratch, place.ranks, tunable)
     beginning = Beginning(tunable.loaded.model, tunable.is_adapted) if place.rank == 0 else None
     trainer, own = build_trainer(config, tunable, common, train, place.rank, resume_from)
+    if not len(trainer.train_dataset):  # type: ignore[arg-type]
+        raise ValueError(
+            f"no prompt leaves room for a response within {config.model.max_tokens} tokens: raise --model.max-tokens"
+        )
     trainer.remove_callback(PrinterCallback)
     if beginning is not None and config.method != "reward":
         own.append(monitor(config, trainer, tunable, beginning, examples.part("validation"), tell))

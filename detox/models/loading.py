@@ -95,7 +95,7 @@ def locate(name: str) -> Location:
     if folder is not None:
         return Location(name, str(folder))
     match = HUB_NAME.fullmatch(name)
-    if match is None:
+    if match is None or name.startswith("."):
         raise ModelUnavailableError(
             f"model {name!r} is no folder here, and hub models are written owner/name or owner/name@revision"
         )

@@ -174,7 +174,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         byte_level("<|endoftext|>", "<|im_start|>", "<|im_end|>"),
         _ENCODER,
         _LLAMA_LAYERS | {"max_position_embeddings": 512},
-        _ENDOFTEXT,
+        _ENDOFTEXT | {"additional_special_tokens": ["<|im_start|>", "<|im_end|>"]},
     ),
     "mistral": Architecture(
         "LlamaTokenizer",

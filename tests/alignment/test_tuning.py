@@ -171,3 +171,8 @@ def test_examples_that_a_method_cannot_learn_from_are_told(base: Path, tmp_path:
     settings = config("dpo", base, tmp_path)
     with pytest.raises(ValueError, match="dpo learns from examples with two responses, and of 1 none has any"):
         tuned(settings, PreparedExamples(folder, {}), tmp_path / "run")
+
+
+def test_prompts_that_leave_no_room_are_told(base: Path, examples: PreparedExamples, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no prompt leaves room for a response within 8 tokens"):
+        tuned(config("sft", base, tmp_path, **{"model.max_tokens": 8}), examples, tmp_path / "run")

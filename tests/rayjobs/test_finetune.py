@@ -1,0 +1,202 @@
+"""Every recipe of `finetune`, and the causal one of `align_policy`, runs two steps as it stands: Qwen's name, template
+and layers from the stub hub, QLoRA in four bits on the CPU. And what a run leaves, refuses, and goes on from."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from detox.alignment.finetune_settings import FinetuneConfig
+from detox.governance.manifest import verify_manifest
+from detox.models.causal import load_causal
+from detox.runs.config import override
+from rayjobs import align_policy, finetune
+from tests.hub import run_python, stub_hub
+from tests.hub_contents import write_datasets, write_lines, write_models
+
+QWEN = "Qwen/Qwen1.5-1.8B"
+TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+SHORT = [
+    "--scaling.num-workers", "0", "--scaling.use-gpu", "False", "--model.max-tokens", "256",
+    "--evaluation.prompts", "3", "--evaluation.texts", "3", "--evaluation.max-new-tokens", "4",
+]  # fmt: skip
+STEPS = [
+    "--optimiser.max-steps", "2", "--checkpoints.every-steps", "1", "--monitor.every", "1", "--monitor.prompts", "2",
+    "--monitor.texts", "2", "--monitor.max-new-tokens", "3",
+]  # fmt: skip
+REWARDED = ["--reward.scorer", "lexicon:{tmp}/words.txt", "--online.max-new-tokens", "4"]
+RECIPES: dict[str, list[str]] = {
+    "qwen_sft": STEPS,
+    "qwen_reward": STEPS,
+    "qwen_dpo": [
+        *STEPS, "--model.name", "{tmp}/runs/qwen_sft", "--preference.candidates", "3",
+        "--preference.ranker", "{tmp}/runs/qwen_reward", "--preference.max-new-tokens", "4",
+    ],
+    "qwen_kto": STEPS,
+    "qwen_grpo": [*STEPS, *REWARDED, "--batch.size", "8"],
+    "qwen_rloo": [*STEPS, *REWARDED, "--batch.size", "8"],
+}  # fmt: skip
+"""What each needs of its user beside `SHORT`, in the order in which one uses another."""
+PPO = [
+    "--reward.scorer", "lexicon:{tmp}/words.txt", "--ppo.iterations", "2", "--ppo.prompts", "8",
+    "--ppo.max-new-tokens", "4", "--checkpoints.every", "1",
+]  # fmt: skip
+RUN_EACH = """
+import json, sys
+from rayjobs import align_policy, cli, finetune
+for recipe, words in json.loads(sys.argv[1]).items():
+    job = align_policy if recipe in align_policy.RECIPES else finetune
+    cli.main(job.JOB, "", job.RECIPES, job.run, [recipe, *words])
+"""
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of every recipe, named as the recipe."""
+    tmp = tmp_path_factory.mktemp("recipes")
+    (tmp / "words.txt").write_text("idiot\nstupid\n")
+    models = write_models(tmp / "hub", {QWEN: "qwen2"}, head="causal_lm", hidden=64)
+    settings = models[QWEN] / "tokenizer_config.json"
+    settings.write_text(json.dumps(json.loads(settings.read_text()) | {"chat_template": TEMPLATE}))
+    words = {
+        recipe: [*own, *SHORT, "--run.storage", "{tmp}/runs", "--run.name", recipe]
+        for recipe, own in (RECIPES | {"qwen_ppo": PPO}).items()
+    }
+    with stub_hub(tmp / "hf_home", models=models, datasets=write_datasets(tmp / "hub", rows=60)) as hub:
+        run_python(hub, RUN_EACH, json.dumps(words).replace("{tmp}", str(tmp)))
+    return tmp / "runs"
+
+
+def summary(run: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((run / "summary.json").read_text(encoding="utf-8"))
+    return found
+
+
+def test_every_recipe_is_here() -> None:
+    assert RECIPES.keys() == finetune.RECIPES.keys()
+    assert align_policy.RECIPES.keys() == {"rewriter_ppo", "qwen_ppo"}
+
+
+@pytest.mark.parametrize("recipe", [*RECIPES, "qwen_ppo"])
+def test_a_run_is_complete(runs: Path, recipe: str) -> None:
+    run = runs / recipe
+    assert (run / "COMPLETE").exists()
+    manifest = verify_manifest(run / "artifact")
+    job = "align_policy" if recipe == "qwen_ppo" else "finetune"
+    assert (manifest["job"], manifest["run"]) == (job, recipe)
+    assert "config_sha256" in manifest
+    page = (run / "report.html").read_text(encoding="utf-8")
+    assert "Before and after" in page
+    assert ("<svg" in page) == (recipe != "qwen_reward")  # two steps give one line of training, and no curve
+    assert (run / "artifact/README.md").read_text().startswith("---\n")
+    assert "on unseen" in summary(run)["headline"].lower() or recipe in ("qwen_grpo", "qwen_rloo", "qwen_ppo")
+
+
+@pytest.mark.parametrize("recipe", ["qwen_sft", "qwen_kto", "qwen_grpo", "qwen_ppo"])
+def test_adapters_name_their_base_at_its_commit(runs: Path, recipe: str) -> None:
+    artifact = runs / recipe / "artifact"
+    facts = json.loads((artifact / "adapter_config.json").read_text())
+    assert facts["base_model_name_or_path"] == QWEN
+    assert len(facts["revision"]) == 40
+    assert sorted(facts["target_modules"]) == ["q_proj", "v_proj"]
+    assert (artifact / "adapter_model.safetensors").is_file()
+    assert not list(artifact.glob("*.bin"))
+    assert not (artifact / "model.safetensors").exists()
+
+
+def test_a_chat_ends_its_turn(runs: Path) -> None:
+    settings = json.loads((runs / "qwen_sft/artifact/tokenizer_config.json").read_text())
+    assert settings["eos_token"] == "<|im_end|>"
+
+
+def test_dpo_learns_from_its_own_candidates(runs: Path) -> None:
+    [stage] = (runs / "stages").glob("candidates-*")
+    pairs = pq.read_table(stage / "train.parquet").to_pylist()
+    assert len(pairs) > 10
+    assert {row["chosen"] for row in pairs}.isdisjoint({"Not at all.", "Yes, an idiot."})
+
+
+def test_monitors_wrote_down_how_it_went(runs: Path) -> None:
+    events = [json.loads(line) for line in (runs / "qwen_sft/metrics.jsonl").read_text().splitlines()]
+    monitored = [event for event in events if event["event"] == "monitor"]
+    assert [event["step"] for event in monitored] == [0, 1, 2]
+    assert {"perplexity", "kl", "lora_norm", "distinct_2"} <= monitored[-1].keys()
+
+
+def small(folder: Path, **patch: Any) -> FinetuneConfig:
+    write_lines(folder / "texts.jsonl", [{"chosen": f"thank you for edit {n}"} for n in range(60)])
+    return override(
+        finetune.qwen_sft(),
+        {
+            "model.name": "tiny/gpt2",
+            "model.lora.rank": 0,
+            "model.four_bit": False,
+            "model.dtype": "float32",
+            "model.gradient_checkpointing": False,
+            "model.max_tokens": 32,
+            "data.source": (str(folder / "texts.jsonl"),),
+            "data.ratios": (0.6, 0.2, 0.2),
+            "optimiser.max_steps": 4,
+            "optimiser.lr": 1e-2,
+            "checkpoints.every_steps": 2,
+            "scaling.num_workers": 0,
+            "scaling.use_gpu": False,
+            "run.storage": str(folder / "runs"),
+            "run.name": "small",
+            **patch,
+        },
+    )
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    return load_causal(str(run)).model.state_dict()
+
+
+def test_a_stopped_run_goes_on_bit_equal_and_a_finished_one_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("whole", "stopped"):
+        (tmp_path / name).mkdir()
+    done = finetune.run(small(tmp_path / "whole"), "qwen_sft")
+    assert done["after/nats"] < done["before/nats"]
+    from detox.alignment.monitors import MonitorCallback
+
+    def stops(self: MonitorCallback, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step == 3:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MonitorCallback, "on_step_end", stops)
+        with pytest.raises(KeyboardInterrupt):
+            finetune.run(small(tmp_path / "stopped"), "qwen_sft")
+    finetune.run(small(tmp_path / "stopped"), "qwen_sft")
+    whole, resumed = weights(tmp_path / "whole/runs/small"), weights(tmp_path / "stopped/runs/small")
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    steps = [json.loads(line) for line in (tmp_path / "stopped/runs/small/metrics.jsonl").read_text().splitlines()]
+    assert [event["step"] for event in steps if event["event"] == "monitor"] == [0]
+    capsys.readouterr()
+    assert finetune.run(small(tmp_path / "whole"), "qwen_sft") == done
+    assert "already complete" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("patch", "said"),
+    [
+        ({"data.source": ("nowhere.jsonl",)}, "no file matches nowhere.jsonl"),
+        ({"model.name": "./nowhere"}, "is no folder here"),
+        ({"method": "dpo"}, "the train part has no example that dpo can use: it needs a prompt and two responses"),
+        ({"evaluation.judge": "lexicon:nowhere.txt"}, "nowhere.txt"),
+    ],
+)
+def test_what_cannot_work_stops_before_any_training(patch: dict[str, Any], said: str, tmp_path: Path) -> None:
+    with pytest.raises((ValueError, OSError), match=said):
+        finetune.run(small(tmp_path, **patch), "qwen_sft")
+    assert not (tmp_path / "runs/small/checkpoints").exists()
