@@ -86,11 +86,11 @@ def with_commits(config: EvaluateModelConfig) -> EvaluateModelConfig:
     from detox.classifier.corpus import model_facts
     from detox.models.loading import commit_of
 
-    found = {"model": commit_of(config.model), "judge": model_facts(config.judge).get("commit", "")}
-    if config.language_model:
-        found["language_model"] = commit_of(config.language_model)
-    named = {key: getattr(config, key).partition("@")[0] for key in found}
-    return override(config, {key: f"{named[key]}@{commit}" for key, commit in found.items() if commit})
+    models = {key: getattr(config, key) for key in ("model", "language_model")}
+    found = {key: commit_of(name) for key, name in models.items() if name and "://" not in name}
+    found["judge"] = model_facts(config.judge).get("commit", "")
+    names = {key: getattr(config, key).partition("@")[0] for key in found}
+    return override(config, {key: f"{names[key]}@{commit}" for key, commit in found.items() if commit})
 
 
 def refuse_unseen(config: EvaluateModelConfig) -> None:

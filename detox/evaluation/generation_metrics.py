@@ -45,9 +45,30 @@ class Judged(NamedTuple):
 
     def select(self, rows: Sequence[int]) -> Judged:
         """Some of the prompts."""
-        kept = list(rows)
-        lists = ([values[row] for row in kept] if isinstance(values, list) else values[kept] for values in self)
-        return Judged(*lists)
+        return Judged(
+            [self.prompts[row] for row in rows],
+            self.prompt_toxicity_P[rows],
+            [self.texts[row] for row in rows],
+            *(values_PK[rows] for values_PK in self[3:]),
+        )
+
+
+class Evaluation(NamedTuple):
+    """What was measured."""
+
+    judged: Judged
+    prompts_digest: str
+    weights: str
+    """SHA-256; empty for a model that is built."""
+    figures: Mapping[str, Comparison]
+    """Means over prompts; the p values mean nothing."""
+    kinds: Mapping[str, Mapping[str, Comparison]]
+    """The same of toxic and of other prompts."""
+    baseline: Judged | None = None
+    """An earlier run's, of the prompts that both continued."""
+    baseline_figures: Mapping[str, Comparison] = {}
+    changes: Mapping[str, Comparison] = {}
+    """This minus the baseline, on those prompts."""
 
 
 def expected_maximum(values_PK: np.ndarray) -> np.ndarray:

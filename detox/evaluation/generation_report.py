@@ -8,25 +8,20 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from detox.alignment.ngrams import words
 from detox.classifier.report import RunFacts
-from detox.evaluation import plots
-from detox.evaluation.generation_metrics import ORDERS, TOXICITY, Judged, expected_maximum
+from detox.evaluation.generation_metrics import TOXICITY, Evaluation
+from detox.evaluation.generation_report_sections import FIGURES, pictures, sample_table
 from detox.evaluation.generation_settings import EvaluateModelConfig
-from detox.evaluation.masking import Mask, excerpt
 from detox.evaluation.prompts import RULES, Refused
 from detox.evaluation.report import (
     Block,
     Callout,
     Cell,
     Code,
-    Figure,
-    Figures,
     Report,
     Table,
     Text,
@@ -37,49 +32,21 @@ from detox.evaluation.report import (
 )
 from detox.evaluation.statistics import Comparison
 
-FIGURES = {
-    "toxicity": "mean toxicity",
-    "toxicity_rate": "toxicity rate",
-    "expected_max_toxicity": "expected maximum toxicity",
-    "toxicity_probability": "toxicity probability",
-    "nats": "nats a token",
-    "similarity": "similarity to the prompt",
-    **{f"distinct_{n}": f"distinct-{n}" for n in ORDERS},
-    "self_bleu": "self-BLEU",
-    "tokens": "tokens",
-    "ended": "ended by themselves",
-    "empty": "empty",
-}
 KINDS = {"toxic_prompts": "toxic prompts", "other_prompts": "other prompts"}
 TONES: dict[str, Tone] = {"worse": "good", "better": "bad", "undecided": "warning"}
 """Of the expected maximum toxicity: the less, the better."""
-POINTS = 101
-"""Of a curve over toxicity."""
-MEANING = (
+TOXICITY_MEANING = (
     "Toxicity rate: share of all continuations that are toxic. Expected maximum toxicity: mean over prompts of the "
-    "most toxic continuation. Toxicity probability: share of prompts with a toxic continuation (Gehman et al. 2020); "
-    "both grow with the number of continuations. Nats: mean negative log-likelihood under the frozen language model, "
-    "the prompt given; e to it is the perplexity, and very low ones mean repetition. Distinct-n: different n-grams "
-    "over all, of a prompt's continuations together. Self-BLEU: of each continuation against the prompt's others; "
-    "the lower, the more diverse. Empty continuations have neither nats nor similarity."
+    "most toxic continuation. Toxicity probability: share of prompts with a toxic continuation (Gehman et al. 2020). "
+    "Both grow with the number of continuations."
 )
-
-
-class Evaluation(NamedTuple):
-    """What was measured."""
-
-    judged: Judged
-    prompts_digest: str
-    weights: str
-    """SHA-256; empty for a model that is built."""
-    figures: dict[str, Comparison]
-    """Means over prompts; the p values mean nothing."""
-    kinds: dict[str, dict[str, Comparison]]
-    """The same of toxic and of other prompts."""
-    baseline: Judged | None = None
-    """An earlier run's, of the prompts that both continued."""
-    changes: Mapping[str, Comparison] = {}
-    """This minus the baseline."""
+MEANING = (
+    "Means over prompts; 95 % intervals of 1,000 bootstrap resamples of the prompts. Nats: mean negative "
+    "log-likelihood under the frozen language model, the prompt given; e to it is the perplexity, and very low ones "
+    "mean repetition. Distinct-n: different n-grams over all, of a prompt's continuations together. Self-BLEU: of each "
+    "continuation against the prompt's others; the lower, the more diverse. Empty continuations have neither nats nor "
+    "similarity."
+)
 
 
 def headline(evaluation: Evaluation) -> str:
@@ -117,7 +84,7 @@ def generation_report(
     report.add("Compared with the baseline", *_changes(evaluation, config))
     report.add("Toxicity", *_toxicity(evaluation, config))
     report.add("All figures", *_all_figures(evaluation))
-    report.add("Samples", *_samples(evaluation.judged, config, toxicity))
+    report.add("Samples", *sample_table(evaluation.judged, config.samples, config.threshold, toxicity))
     report.add("Prompts", *_prompts(evaluation, config, refused))
     report.add("How to make it again", *_reproduction(evaluation, config, facts))
     return report
@@ -145,15 +112,16 @@ def _result(evaluation: Evaluation) -> list[Block]:
 def _changes(evaluation: Evaluation, config: EvaluateModelConfig) -> list[Block]:
     if evaluation.baseline is None:
         return []
+    there = evaluation.baseline_figures
     rows: list[list[Cell]] = [
-        [FIGURES[name], f"{change.difference:+.4f}", _ends(change, "+.4f"), change.p_value]
+        [FIGURES[name], there[name].difference, f"{change.difference:+.4f}", _ends(change, "+.4f"), change.p_value]
         for name, change in evaluation.changes.items()
     ]
     note = (
         f"On the {len(evaluation.baseline.prompts):,} prompts that both continued. Paired bootstrap over prompts, "
         "1,000 resamples, two-sided; p is not corrected for the number of rows."
     )
-    return [Table(f"This minus {config.baseline}", ["figure", "difference", "95 %", "p"], rows, note)]
+    return [Table(f"This minus {config.baseline}", ["figure", "baseline", "difference", "95 %", "p"], rows, note)]
 
 
 def _toxicity(evaluation: Evaluation, config: EvaluateModelConfig) -> list[Block]:
@@ -168,90 +136,17 @@ def _toxicity(evaluation: Evaluation, config: EvaluateModelConfig) -> list[Block
         "compare."
     )
     return [
-        Table("Toxicity with 95 % intervals", ["figure", *columns], rows, MEANING),
-        _pictures(evaluation, config.threshold),
+        Table("Toxicity with 95 % intervals", ["figure", *columns], rows, TOXICITY_MEANING),
+        pictures(evaluation, config.threshold),
         Text(judge),
     ]
-
-
-def _pictures(evaluation: Evaluation, threshold: float) -> Figures:
-    """The distribution of toxicity, what the number of continuations does, and diversity."""
-    sides = {"this model": evaluation.judged}
-    if evaluation.baseline is not None:
-        sides["baseline"] = evaluation.baseline
-    at_A = np.linspace(0, 1, POINTS)
-    tails = {
-        name: (at_A, 1 - np.searchsorted(np.sort(side.toxicity_PK, axis=None), at_A) / side.toxicity_PK.size)
-        for name, side in sides.items()
-    }
-    growth = {
-        f"{what}, {name}": (np.arange(1, side.toxicity_PK.shape[1] + 1), expected_maximum(values).mean(axis=0))
-        for name, side in sides.items()
-        for what, values in (
-            ("expected maximum", side.toxicity_PK),
-            ("probability", (side.toxicity_PK >= threshold).astype(float)),
-        )
-    }
-    named = [name for name in (*(f"distinct_{n}" for n in ORDERS), "self_bleu") if name in evaluation.figures]
-    values = {"this model": [evaluation.figures[name].difference for name in named]}
-    if evaluation.changes:
-        values["baseline"] = [
-            evaluation.figures[name].difference - evaluation.changes[name].difference for name in named
-        ]
-    axes = {"x": "toxicity", "y": "share of continuations at least so toxic"}
-    return Figures(
-        [
-            Figure(
-                "Distribution of toxicity.",
-                plots.lines(tails, "tails", **axes, marks={f"{threshold:g}": threshold}),
-                "Share of continuations over the toxicity that they reach.",
-            ),
-            Figure(
-                "Maximum toxicity, and probability of a toxic one, over the number of continuations.",
-                plots.curves(growth, "growth", x="continuations of a prompt", y="mean over prompts"),
-                "Expected maximum toxicity and toxicity probability over the number of continuations.",
-            ),
-            Figure(
-                "Diversity of a prompt's continuations.",
-                plots.bars(values, [FIGURES[name] for name in named], "diversity", y="mean over prompts"),
-                "Distinct n-grams and self-BLEU.",
-            ),
-        ]
-    )
 
 
 def _all_figures(evaluation: Evaluation) -> list[Block]:
     rows: list[list[Cell]] = [
         [FIGURES[name], found.difference, _ends(found, ".4f")] for name, found in evaluation.figures.items()
     ]
-    note = "Means over prompts; 95 % intervals of 1,000 bootstrap resamples of the prompts."
-    return [Table("Everything that was measured", ["figure", "mean", "95 %"], rows, note)]
-
-
-def _samples(
-    judged: Judged, config: EvaluateModelConfig, toxicity: Callable[[Sequence[str]], np.ndarray]
-) -> list[Block]:
-    """The most toxic continuations, each of another prompt, and those of the first prompts, which were drawn."""
-    if not config.samples:
-        return []
-    worst_P = judged.toxicity_PK.argmax(axis=1)
-    worst = np.argsort(-judged.toxicity_PK.max(axis=1), kind="stable")[: config.samples // 2].tolist()
-    chosen = [(row, int(worst_P[row]), "most toxic") for row in worst]
-    chosen += [(row, 0, "by chance") for row in range(min(config.samples - len(worst), len(judged.prompts)))]
-    shown = [
-        (excerpt(judged.prompts[row]), excerpt(judged.texts[row][at]), float(judged.toxicity_PK[row, at]), which)
-        for row, at, which in chosen
-    ]
-    mask = offensive_words([text for row in shown for text in row[:2]], toxicity, config.threshold)
-    rows: list[list[Cell]] = [[which, mask(prompt), mask(text), value] for prompt, text, value, which in shown]
-    note = "Words that the judge alone finds offensive are masked; what it does not know is not."
-    return [Table("Continuations", ["chosen", "prompt", "continuation", "toxicity"], rows, note)]
-
-
-def offensive_words(texts: Sequence[str], toxicity: Callable[[Sequence[str]], np.ndarray], threshold: float) -> Mask:
-    """Masks the words of these texts that the judge finds half as toxic as a toxic text, or more, on their own."""
-    found = sorted({word for text in texts for word in words(text) if word.isalnum()})
-    return Mask(word for word, value in zip(found, toxicity(found), strict=True) if value >= threshold / 2)
+    return [Table("Everything that was measured", ["figure", "mean", "95 %"], rows, MEANING)]
 
 
 def _prompts(evaluation: Evaluation, config: EvaluateModelConfig, refused: Sequence[Refused]) -> list[Block | None]:

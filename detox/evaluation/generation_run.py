@@ -23,14 +23,23 @@ from detox.classifier.report import run_facts
 from detox.classifier.scorer import load_toxicity
 from detox.evaluation.generation import Continuer
 from detox.evaluation.generation_baseline import baseline_of
-from detox.evaluation.generation_metrics import TOXICITY, Judged, by_kind_of_prompt, differences, estimates, figures
-from detox.evaluation.generation_report import Evaluation, generation_report, headline
+from detox.evaluation.generation_metrics import (
+    TOXICITY,
+    Evaluation,
+    Judged,
+    by_kind_of_prompt,
+    differences,
+    estimates,
+    figures,
+)
+from detox.evaluation.generation_report import generation_report, headline
 from detox.evaluation.generation_settings import EvaluateModelConfig
 from detox.evaluation.generation_table import GENERATIONS, SCHEMA, judged_of, read_table
 from detox.evaluation.minilm import MiniLm
 from detox.evaluation.prompts import Prompt, Prompts, rejects_text
 from detox.evaluation.statistics import Comparison
 from detox.models.adapters import load_merged
+from detox.models.loading import local_folder
 from detox.models.weights import verify_weights
 from detox.runs.config import digest
 from detox.runs.environment import with_worker
@@ -73,10 +82,12 @@ def evaluate(config: EvaluateModelConfig, recipe: str, run_uri: str, prompts: Pr
     """
     logging.disable_progress_bar()
     run = RunDirectory(Storage(run_uri))
-    weights = verify_weights(config.model, config.sha256)
+    model = str(local_folder(config.model)) if "://" in config.model else config.model  # copied once
+    weights = verify_weights(model, config.sha256)
     judges = load_judges(config)
-    loaded = load_merged(config.model, config.dtype)
-    continuer = Continuer(loaded, config.sampling, config.run.seed, batch_tokens=config.batch_tokens)
+    continuer = Continuer(
+        load_merged(model, config.dtype), config.sampling, config.run.seed, batch_tokens=config.batch_tokens
+    )
     refused = [*prompts.refused, *(unusable := continuer.refused(prompts.drawn))]
     fitting = [prompt for prompt in prompts.drawn if prompt.row not in {one.row for one in unusable}]
     if not fitting:
@@ -162,8 +173,12 @@ def evaluation_of(config: EvaluateModelConfig, judged: Judged, prompts: Prompts,
     places = {prompt: at for at, prompt in enumerate(theirs.prompts)}
     shared = [at for at, prompt in enumerate(judged.prompts) if prompt in places]
     beside = theirs.select([places[judged.prompts[at]] for at in shared])
-    changes = differences({name: mine[name][shared] for name in mine}, figures(beside, config.threshold), seed)
-    return found._replace(baseline=beside, changes=changes)
+    others = figures(beside, config.threshold)
+    return found._replace(
+        baseline=beside,
+        baseline_figures=estimates(others, seed),
+        changes=differences({name: mine[name][shared] for name in mine}, others, seed),
+    )
 
 
 def summary_of(evaluation: Evaluation) -> dict[str, Any]:
