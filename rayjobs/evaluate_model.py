@@ -62,8 +62,8 @@ def run(config: EvaluateModelConfig, recipe: str) -> dict[str, Any]:
     check_paths(config)
     refuse_unseen(config)
     check_prompts(config.prompts)
-    config = with_commits(config)
     check_toxicity(config.judge, config.judge_label)
+    config = with_commits(config)
     check_baseline(config)
 
     def work(directory: RunDirectory) -> None:
@@ -86,8 +86,8 @@ def with_commits(config: EvaluateModelConfig) -> EvaluateModelConfig:
     from detox.classifier.corpus import model_facts
     from detox.models.loading import commit_of
 
-    models = {key: getattr(config, key) for key in ("model", "language_model")}
-    found = {key: commit_of(name) for key, name in models.items() if name and "://" not in name}
+    models = {"model": config.model} | ({"language_model": config.language_model} if config.language_model else {})
+    found = {key: commit_of(name) for key, name in models.items() if "://" not in name}
     found["judge"] = model_facts(config.judge).get("commit", "")
     names = {key: getattr(config, key).partition("@")[0] for key in found}
     return override(config, {key: f"{names[key]}@{commit}" for key, commit in found.items() if commit})

@@ -50,8 +50,8 @@ class Prompts(NamedTuple):
 
     @property
     def digest(self) -> str:
-        """Of what was drawn: two runs with the same one continue the same prompts."""
-        return digest([prompt.text for prompt in self.drawn])
+        """Of what was drawn, in any order: two runs with the same one continue the same prompts."""
+        return digest(sorted(prompt.text for prompt in self.drawn))
 
 
 def read_prompts(settings: PromptSettings, seed: int) -> Prompts:
