@@ -17,13 +17,14 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from detox.evaluation.generation import Continuer
+from detox.evaluation.generation import Continuer, repetition_penalty
 from detox.evaluation.generation_settings import CONSTRAINED, SamplingSettings
 from detox.evaluation.prompts import Prompt
 from detox.models import tiny
 from detox.models.adapters import load_merged
 from detox.models.causal import load_causal
 from detox.models.loading import LoadedModel
+from detox.rewriter.control import Step
 from detox.runs.config import override
 
 PROMPTS = [
@@ -64,6 +65,26 @@ def test_greedy_is_what_generate_says_to_each_prompt_alone(loaded: LoadedModel, 
     for prompt, [made] in zip(PROMPTS, Continuer(loaded, greedy, seed=3)(PROMPTS, 1), strict=True):
         tokens, text = alone(loaded, prompt, greedy)
         assert (made.text, made.tokens) == (text, len(tokens))
+
+
+def test_a_model_that_would_end_goes_on_for_as_long_as_generate_has_it() -> None:
+    """Every other token ends a text (and none is likely twice): it ends after exactly 20 that do not."""
+    loaded = load_causal("tiny/gpt2")
+    loaded.model.generation_config.eos_token_id = list(range(0, len(loaded.tokenizer), 2))  # type: ignore[union-attr]
+    greedy = override(CONSTRAINED, {"top_k": 1, "max_length": 60, "repetition_penalty": 5.0})
+    made = [one for [one] in Continuer(loaded, greedy, seed=3)(PROMPTS, 1)]
+    assert [one.tokens for one in made] == [len(alone(loaded, prompt, greedy)[0]) for prompt in PROMPTS]
+    assert min(one.tokens for one in made) == 21
+
+
+def test_the_penalty_counts_prompt_and_continuation_and_no_padding() -> None:
+    """Scores of 1, penalty 2: half for 5 (prompt) and 3 (continuation) of the first row, for 7, 8 and 4 of the second;
+    the start token 0 and what fills up the shorter prompt do not count."""
+    control = repetition_penalty([[5], [7, 8]], 2.0, torch.device("cpu"))
+    step = Step(torch.tensor([[0, 4], [0, 3]]), torch.tensor([1, 0]))
+    found_RV = control(step, torch.ones(2, 9))
+    assert [[token for token in range(9) if row[token] == 0.5] for row in found_RV] == [[4, 7, 8], [3, 5]]
+    assert (found_RV == 1).sum() == 18 - 5
 
 
 def test_first_tokens_come_as_often_as_transformers_has_them_likely(loaded: LoadedModel) -> None:
