@@ -16,10 +16,12 @@ from detox.models.loading import LoadedModel, device_named
 BATCH_TOKENS = 8192
 MAX_TOKENS = 256
 """Of a text that count."""
+MAX_CONTEXT = 255
+"""Of what stands before a text: its last ones."""
 
 
 class LanguageModel:
-    """A frozen causal model that reads texts from their beginning.
+    """A frozen causal model that reads texts from their beginning, or after others.
 
     Args:
         loaded: with its tokenizer.
@@ -33,18 +35,24 @@ class LanguageModel:
         bos = self._tokenizer.bos_token_id
         self._begin = self._tokenizer.eos_token_id if bos is None else bos
 
-    def nats(self, texts: Sequence[str]) -> np.ndarray:
-        """Mean negative log-likelihood a token, float64 `[N]`; e to it is the perplexity. 0 of an empty text."""
+    def nats(self, texts: Sequence[str], contexts: Sequence[str] | None = None) -> np.ndarray:
+        """Mean negative log-likelihood a token, float64 `[N]`; e to it is the perplexity. 0 of an empty text.
+
+        Args:
+            contexts: what stands before each text; read, not counted.
+        """
         ids = [row[:MAX_TOKENS] for row in self._tokens(texts)]
-        lengths_N = np.array([len(row) + 1 for row in ids], np.int64)
+        before = [[self._begin, *row[-MAX_CONTEXT:]] for row in self._tokens(contexts or [""] * len(texts))]
+        counted_N = np.fromiter(map(len, ids), np.int64, len(ids))
+        lengths_N = counted_N + np.fromiter(map(len, before), np.int64, len(before))
         found_N = np.zeros(len(texts))
-        filled = np.flatnonzero(lengths_N > 1)
+        filled = np.flatnonzero(counted_N)
         order = filled[np.argsort(-lengths_N[filled], kind="stable")]
         for rows in token_batches(order, lengths_N, BATCH_TOKENS):
-            batch = Sequences.of([[self._begin]] * len(rows), [ids[row] for row in rows], 0, self._policy.device)
+            batch = Sequences.of([before[row] for row in rows], [ids[row] for row in rows], 0, self._policy.device)
             with torch.inference_mode():
                 sums_B = self._policy.logprobs(batch).double().sum(1)
-            found_N[rows] = -sums_B.cpu().numpy() / (lengths_N[rows] - 1)
+            found_N[rows] = -sums_B.cpu().numpy() / counted_N[rows]
         return found_N
 
     def _tokens(self, texts: Sequence[str]) -> list[list[int]]:

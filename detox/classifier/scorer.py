@@ -115,14 +115,19 @@ def load_scorer(name: str, *, device: str = "", dtype: str = "float32") -> Score
 TOXICITY_LABELS = ("toxicity", "toxic")
 
 
-def load_toxicity(name: str, *, device: str = "") -> Callable[[Sequence[str], Sequence[str]], np.ndarray]:
+def load_toxicity(
+    name: str, *, device: str = "", label: str = ""
+) -> Callable[[Sequence[str], Sequence[str]], np.ndarray]:
     """The scorer called `name` as one figure: `(texts, langs) -> toxicity`, 0..1, float64 `[N]`.
 
+    Args:
+        label: which of its labels; empty: that of overall toxicity.
+
     Raises:
-        ValueError: none of its labels is overall toxicity.
+        ValueError: none of its labels is overall toxicity, or it has no such label.
     """
     scorer = load_scorer(name, device=device)
-    column = label_index(scorer.labels, toxicity_label(name, scorer.labels))
+    column = label_index(scorer.labels, label or toxicity_label(name, scorer.labels))
     return lambda texts, langs: np.asarray(scorer.score(list(texts)).values_NL[:, column], float)
 
 
@@ -141,15 +146,15 @@ def toxicity_label(name: str, labels: Sequence[str]) -> str:
     return found[0]
 
 
-def check_toxicity(name: str) -> None:
+def check_toxicity(name: str, label: str = "") -> None:
     """Refuse a name that `load_toxicity` cannot take: of a model at the price of its config file, else by loading it.
 
     Raises:
-        ValueError: the name leads to no scorer, or none of its labels is overall toxicity.
+        ValueError: the name leads to no scorer, none of its labels is overall toxicity, or it has no such label.
     """
     labels = known_labels(name)
     if labels is not None:
-        toxicity_label(name, labels)
+        label_index(labels, label or toxicity_label(name, labels))
 
 
 def known_labels(name: str) -> tuple[str, ...] | None:

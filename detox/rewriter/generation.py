@@ -42,6 +42,7 @@ def generate(
     controls: Sequence[Control] = (),
     seed: int = 0,
     row_numbers: Sequence[int] | None = None,
+    limits: Sequence[int] | None = None,
 ) -> list[list[Candidate]]:
     """Candidates of each row, in the order of `rows`; an empty list gives an empty list.
 
@@ -55,6 +56,7 @@ def generate(
         seed: of sampling.
         row_numbers: what stands for the rows in the sampling key; None: their positions. Who cuts a list into parts
             gives the positions in the whole, and the cut does not show.
+        limits: most tokens of each row's candidates, EOS included; None: as the settings have it.
 
     Raises:
         ValueError: a row without tokens, a model in training mode, a prompt-learning adapter, scores that are NaN,
@@ -63,12 +65,13 @@ def generate(
     _check(model, rows)
     lengths_N = np.fromiter((len(row) for row in rows), np.int64, len(rows))
     numbers = range(len(rows)) if row_numbers is None else row_numbers
-    ids = _special_ids(model)
+    limits_N = _limits(lengths_N, settings) if limits is None else np.asarray(limits)
+    ids = special_ids(model)
     controls = [*_own_controls(settings), *controls]
     results: list[list[Candidate]] = [[] for _ in rows]
     with torch.inference_mode():
         for picked in _batches(lengths_N, settings, model.device):
-            limits_B = torch.from_numpy(_limits(lengths_N[picked], settings)).to(model.device)
+            limits_B = torch.from_numpy(limits_N[picked]).to(model.device)
             batch = Batch(picked, limits_B, ids, controls)
             decoder = decoder_of(model, [np.asarray(rows[row]) for row in picked], ids)
             if settings.mode == "beam":
@@ -94,7 +97,7 @@ def _check(model: Any, rows: Sequence[Sequence[int]]) -> None:
         raise ValueError(f"a row must have at least one token, and row {empty} has none: tokenise with special tokens")
 
 
-def _special_ids(model: Any) -> Ids:
+def special_ids(model: Any) -> Ids:
     pad, eos = (_special_id(model, f"{name}_token_id") for name in ("pad", "eos"))
     start = _special_id(model, "decoder_start_token_id") if model.config.is_encoder_decoder else pad
     return Ids(start, pad, torch.tensor(eos if isinstance(eos, list) else [eos], device=model.device))
@@ -121,9 +124,9 @@ def _batches(lengths_N: np.ndarray, settings: GenerationSettings, device: torch.
     return token_batches(np.argsort(-lengths_N, kind="stable"), costs_N, budget)
 
 
-def _limits(lengths_B: np.ndarray, settings: GenerationSettings) -> np.ndarray:
+def _limits(lengths_N: np.ndarray, settings: GenerationSettings) -> np.ndarray:
     """Most tokens of each row's candidates."""
     if not settings.max_length_ratio:
-        return np.full(len(lengths_B), settings.max_new_tokens)
-    relative_B = np.ceil(lengths_B * settings.max_length_ratio).astype(np.int64)
-    return np.clip(relative_B, 1, settings.max_new_tokens)
+        return np.full(len(lengths_N), settings.max_new_tokens)
+    relative_N = np.ceil(lengths_N * settings.max_length_ratio).astype(np.int64)
+    return np.clip(relative_N, 1, settings.max_new_tokens)

@@ -62,6 +62,7 @@ SMOKE_TESTED: dict[str, set[str]] = {
     "score_corpus": {"default"},  # in tests/rayjobs/test_score_corpus.py
     "rewrite_corpus": {"default"},  # in tests/rayjobs/test_rewrite_corpus.py
     "load_test": {"default"},  # in tests/rayjobs/test_load_test.py
+    "evaluate_model": {"default", "constrained"},  # in tests/rayjobs/test_evaluate_model.py
     "evaluate": {"rewriters", "classifier"},  # in tests/rayjobs/test_evaluate.py, tests/classifier/test_measuring.py
 }
 TEXTS = ["thank you for the edit", "you are an idiot", "nice page", "stupid remark about bridges"]
