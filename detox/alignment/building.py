@@ -26,7 +26,6 @@ from detox.classifier.scorer import (
     Scorer,
     Scores,
     check_toxicity,
-    known_labels,
     label_index,
     load_scorer,
     toxicity_label,
@@ -64,14 +63,22 @@ def check_reward(settings: RewardSettings) -> None:
     Raises:
         ValueError: a scorer that is not there, or a label that it does not have.
     """
-    if all(one.component != "toxicity" for one in settings.components):
-        return
-    if not settings.scorer:
-        raise ValueError("the component toxicity needs a scorer: name one with --reward.scorer")
-    if not settings.label:
-        check_toxicity(settings.scorer)
-    elif (labels := known_labels(settings.scorer)) is not None:
-        label_index(labels, settings.label)
+    wanted = {one.component for one in settings.components}
+    if "toxicity" in wanted:
+        if not settings.scorer:
+            raise ValueError("the component toxicity needs a scorer: name one with --reward.scorer")
+        check_toxicity(settings.scorer, settings.label)
+    if "acceptability" in wanted:
+        name, _, label = settings.acceptability.partition("#")
+        if not name or not label:
+            raise ValueError(
+                "the component acceptability needs a classifier and its label: --reward.acceptability NAME#LABEL"
+            )
+        check_toxicity(name, label)
+    if "fluency" in wanted and settings.language_model != CHARACTERS:
+        from detox.models.loading import check_available, check_kind
+
+        check_kind(settings.language_model, check_available(settings.language_model), "causal_lm")
 
 
 def build_reward(

@@ -18,8 +18,8 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from detox.alignment.tunable import as_messages, is_chat, response_to, written
 from detox.classifier.batching import token_batches
 from detox.data.examples.example import Prompt
-from detox.models.causal import base_name, is_adapters
-from detox.models.loading import ModelUnavailableError, device_named, fetched, give_padding, local_folder, locate
+from detox.models.causal import adapters_base
+from detox.models.loading import ModelUnavailableError, device_named, fetched, give_padding, locate
 
 BATCH_TOKENS = 4096
 
@@ -43,11 +43,10 @@ class Ranker:
         Raises:
             ModelUnavailableError: the name leads to no model with one output.
         """
-        folder = local_folder(name) or fetched(locate(name))
+        folder, base = fetched(locate(name)), adapters_base(name)
         tokenizer = AutoTokenizer.from_pretrained(folder)
-        if is_adapters(folder):
-            base = fetched(locate(base_name(folder)))
-            model: Any = AutoModelForSequenceClassification.from_pretrained(base, num_labels=1)
+        if base:
+            model: Any = AutoModelForSequenceClassification.from_pretrained(fetched(locate(base)), num_labels=1)
             model.config.pad_token_id = tokenizer.pad_token_id
             model = PeftModel.from_pretrained(model, str(folder))
         else:

@@ -14,8 +14,8 @@ from detox.alignment.finetune_settings import CausalModelSettings
 from detox.alignment.policy import REFERENCE
 from detox.data.examples.example import Prompt
 from detox.models import tiny
-from detox.models.causal import is_adapters, load_causal
-from detox.models.loading import LoadedModel, fetched, load_language_model, local_folder, locate
+from detox.models.causal import adapters_base, load_causal
+from detox.models.loading import LoadedModel, fetched, load_language_model, locate
 
 TURNS = {"user": "\n\nHuman: ", "assistant": "\n\nAssistant: "}
 """How a dialogue is written for a model without a chat template: as hh-rlhf writes it."""
@@ -47,13 +47,12 @@ def load_tunable(settings: CausalModelSettings, texts: Sequence[str], seed: int,
     options: dict[str, Any] = {"dtype": settings.dtype, "four_bit": settings.four_bit}
     if settings.name.startswith("tiny/"):
         return Tunable(_built(settings, texts, seed, scratch), None)
-    folder = local_folder(settings.name)
-    if folder is not None and is_adapters(folder):
+    if adapters_base(settings.name):
         loaded = with_end_of_turn(load_causal(settings.name, **options))
         model: Any = loaded.model
         for name, parameter in model.named_parameters():
             parameter.requires_grad_("lora_" in name)
-        model.load_adapter(str(folder), REFERENCE)
+        model.load_adapter(str(fetched(locate(settings.name))), REFERENCE)
         model.set_adapter("default")
         return Tunable(loaded, None)
     loaded = with_end_of_turn(load_language_model(settings.name, "causal_lm", **options))

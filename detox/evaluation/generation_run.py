@@ -38,7 +38,7 @@ from detox.evaluation.generation_table import GENERATIONS, SCHEMA, judged_of, re
 from detox.evaluation.minilm import MiniLm
 from detox.evaluation.prompts import Prompt, Prompts, rejects_text
 from detox.evaluation.statistics import Comparison
-from detox.models.adapters import load_merged
+from detox.models.causal import load_merged
 from detox.models.loading import local_folder
 from detox.models.weights import verify_weights
 from detox.runs.config import digest
@@ -86,7 +86,7 @@ def evaluate(config: EvaluateModelConfig, recipe: str, run_uri: str, prompts: Pr
     weights = verify_weights(model, config.sha256)
     judges = load_judges(config)
     continuer = Continuer(
-        load_merged(model, config.dtype), config.sampling, config.run.seed, batch_tokens=config.batch_tokens
+        load_merged(model, dtype=config.dtype), config.sampling, config.run.seed, batch_tokens=config.batch_tokens
     )
     refused = [*prompts.refused, *(unusable := continuer.refused(prompts.drawn))]
     fitting = [prompt for prompt in prompts.drawn if prompt.row not in {one.row for one in unusable}]

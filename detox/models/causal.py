@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-from peft import PeftConfig, PeftModel
+from peft import PeftModel
 
-from detox.models.loading import LoadedModel, load_language_model, local_folder
+from detox.models.loading import LoadedModel, explained, load_language_model, locate
+from detox.models.weights import base_of_adapters
 
 
 def load_causal(name: str, **options: Any) -> LoadedModel:
@@ -17,23 +17,36 @@ def load_causal(name: str, **options: Any) -> LoadedModel:
     Args:
         options: see `load_language_model`.
 
+    Returns:
+        the model; of adapters a `PeftModel`, with the revision of its base.
+
     Raises:
-        ModelUnavailableError: see `load_language_model`.
+        ModelUnavailableError: see `load_language_model`; of the base too.
     """
-    folder = None if name.startswith("tiny/") else local_folder(name)
-    if folder is None or not is_adapters(folder):
+    base = adapters_base(name)
+    if not base:
         return load_language_model(name, "causal_lm", **options)
-    base = load_language_model(base_name(folder), "causal_lm", **options)
-    model: Any = PeftModel.from_pretrained(base.model, str(folder))
-    return replace(base, model=model.eval(), name=name)
+    location, loaded = locate(name), load_language_model(base, "causal_lm", **options)
+    with explained(location):
+        model: Any = PeftModel.from_pretrained(loaded.model, location.source, revision=location.revision)
+    return replace(loaded, model=model.eval(), name=location.name)
 
 
-def is_adapters(folder: Path) -> bool:
-    """Whether a folder holds adapters and no whole model."""
-    return (folder / "adapter_config.json").is_file()
+def load_merged(name: str, **options: Any) -> LoadedModel:
+    """The same with adapters added to the weights that they stand on, so that nothing is left of them but their sum."""
+    loaded = load_causal(name, **options)
+    model: Any = loaded.model
+    return replace(loaded, model=model.merge_and_unload().eval()) if isinstance(model, PeftModel) else loaded
 
 
-def base_name(folder: Path) -> str:
-    """The model that the adapters in a folder stand on."""
-    config = PeftConfig.from_pretrained(str(folder))
-    return f"{config.base_model_name_or_path}@{config.revision}" if config.revision else config.base_model_name_or_path
+def adapters_base(name: str) -> str:
+    """The model that the adapters called `name` stand on; empty for a whole model.
+
+    Raises:
+        ModelUnavailableError: the name leads to no model.
+    """
+    if name.startswith("tiny/"):
+        return ""
+    location = locate(name)
+    with explained(location):
+        return base_of_adapters(location)

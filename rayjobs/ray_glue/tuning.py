@@ -13,8 +13,8 @@ from detox.classifier.scorer import check_toxicity
 from detox.classifier.training import resolve_precision
 from detox.data.examples.example import PreparedExamples
 from detox.data.examples.prepare import locate_examples
-from detox.models.causal import base_name, is_adapters
-from detox.models.loading import check_available, check_kind, local_folder
+from detox.models.causal import adapters_base
+from detox.models.loading import check_available, check_kind
 from detox.runs.storage import Storage
 from rayjobs.ray_glue.data import is_prepared
 from rayjobs.ray_glue.launch import check_inside
@@ -38,12 +38,12 @@ def check_tuning(config: FinetuneConfig | AlignModelConfig) -> None:
     """
     if not is_prepared(config.data):
         locate_examples(config.data)
-    check_kind(config.model.name, check_available(base_of(config.model.name)), "causal_lm")
+    check_kind(config.model.name, check_available(adapters_base(config.model.name) or config.model.name), "causal_lm")
     scorers = [config.evaluation.judge]
     if isinstance(config, FinetuneConfig):
         scorers.append(config.monitor.scorer)
-        if config.preference.ranker:
-            check_available(base_of(config.preference.ranker))
+        if ranker := config.preference.ranker:
+            check_available(adapters_base(ranker) or ranker)
     if config.method in (*ONLINE, "ppo"):
         check_reward(config.reward)
     for scorer in scorers:
@@ -52,12 +52,6 @@ def check_tuning(config: FinetuneConfig | AlignModelConfig) -> None:
     if not config.scaling.use_gpu:
         resolve_precision(config.ppo.precision if isinstance(config, AlignModelConfig) else config.optimiser.precision)
     check_inside(config.scaling, {"run.storage": config.run.storage})
-
-
-def base_of(name: str) -> str:
-    """The whole model that a name stands on: itself, or the base of its adapters."""
-    folder = None if name.startswith("tiny/") else local_folder(name)
-    return base_name(folder) if folder is not None and is_adapters(folder) else name
 
 
 def check_examples(config: FinetuneConfig | AlignModelConfig, examples: Storage) -> None:

@@ -21,8 +21,7 @@ from detox.evaluation.generation import Continuer, repetition_penalty
 from detox.evaluation.generation_settings import CONSTRAINED, SamplingSettings
 from detox.evaluation.prompts import Prompt
 from detox.models import tiny
-from detox.models.adapters import load_merged
-from detox.models.causal import load_causal
+from detox.models.causal import load_causal, load_merged
 from detox.models.loading import LoadedModel
 from detox.rewriter.control import Step
 from detox.runs.config import override

@@ -9,7 +9,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 
 from detox.models import tiny
-from detox.models.causal import base_name, is_adapters, load_causal
+from detox.models.causal import adapters_base, load_causal
 from detox.models.loading import ModelUnavailableError, load_language_model
 
 
@@ -39,8 +39,7 @@ def test_adapters_stand_on_the_base_that_they_name(folder: Path, tmp_path: Path)
         if "lora_B" in name:
             torch.nn.init.normal_(parameter)
     model.save_pretrained(tmp_path / "adapters")
-    assert is_adapters(tmp_path / "adapters")
-    assert base_name(tmp_path / "adapters") == str(folder)
+    assert adapters_base(str(tmp_path / "adapters")) == str(folder)
     loaded = load_causal(str(tmp_path / "adapters"))
     assert torch.equal(logits(loaded.model), logits(model.eval()))
     assert not torch.equal(logits(loaded.model), logits(load_causal(str(folder)).model))

@@ -106,7 +106,7 @@ def test_the_report_says_who_judged_and_masks(done: Path) -> None:
 def test_the_same_command_again_has_nothing_to_do(
     done: Path, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(generation_run, "load_merged", lambda *_: pytest.fail("loaded again"))
+    monkeypatch.setattr(generation_run, "load_merged", lambda *_, **__: pytest.fail("loaded again"))
     main(place)
     assert f"already complete: {done}/report.html" in capsys.readouterr().out
 
