@@ -64,7 +64,7 @@ def dry_run(module: str, words: list[str], monkeypatch: pytest.MonkeyPatch) -> N
 def test_recipes_of_training_are_all_listed() -> None:
     cells = re.findall(r"^\| (`[^|]+`) \|", README, re.MULTILINE)
     listed = [name for cell in cells for name in re.findall(r"`(\w+)`", cell)]
-    training = ("train_classifier", "train_rewriter", "align_policy")
+    training = ("train_classifier", "train_rewriter", "finetune", "align_policy")
     assert sorted(listed) == sorted(recipe for job in training for recipe in jobs()[job])
 
 
