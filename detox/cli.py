@@ -1,4 +1,4 @@
-"""`detox classify`, `detox rewrite` and `detox explain`: texts in, JSON lines out.
+"""`detox classify`, `detox rewrite` and `detox explain`: texts in, JSON lines out. `detox merge`: adapters to a model.
 
 A text comes from the arguments, from a file (one text a line), or from standard input (`-`). Files of any size pass
 through in chunks. Errors go to standard error with exit status 2. torch is imported after the arguments are read.
@@ -59,10 +59,19 @@ def _parser() -> argparse.ArgumentParser:
     explain.add_argument("--label", default="", help="which label (default: the one with the highest score)")
     explain.add_argument("--method", choices=METHODS, default=METHODS[0])
     explain.add_argument("--html", type=Path, help="also write the last text's heat map to this file")
+    merge = commands.add_parser("merge", help="adapters of a language model, added to their base")
+    merge.add_argument("model", help="run directory of finetune or align_policy, its artifact, or owner/name@revision")
+    merge.add_argument("folder", type=Path, help="where the whole model goes")
+    merge.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     return parser
 
 
 def _run(options: argparse.Namespace) -> None:
+    if options.command == "merge":
+        from detox.models.merging import merge
+
+        print(json.dumps({"model": str(merge(options.model, options.folder, options.dtype))}))
+        return
     texts = _texts(options)
     from transformers.utils import logging
 

@@ -7,13 +7,16 @@ from typing import Any
 
 import pytest
 import torch
+from peft import PeftModel
 from safetensors.torch import load_file
 
 from detox.alignment.finetune_settings import FinetuneConfig
-from detox.alignment.tuning import DivergedError, tune_one_rank
+from detox.alignment.monitors import Beginning, measure
+from detox.alignment.tuning import DivergedError, asked_of, tune_one_rank
 from detox.classifier.worker import Place
 from detox.data.examples.example import Example, PreparedExamples, Turn, write_part
 from detox.models import tiny
+from detox.models.loading import load_language_model
 from detox.runs.config import override, validated
 
 PRAISE, BLAME = "thank you, well done", "shut up, you idiot"
@@ -132,6 +135,21 @@ def test_adapters_are_trained_on_and_their_beginning_is_what_they_were(
     assert monitored[0]["lora_norm"] > 0
     assert monitored[0]["kl"] == pytest.approx(0, abs=1e-5)
     assert monitored[-1]["kl"] > 1e-4
+
+
+@pytest.mark.parametrize("four_bit", [False, True])
+def test_the_adapters_on_a_clean_base_are_the_model_that_was_trained(
+    four_bit: bool, base: Path, examples: PreparedExamples, tmp_path: Path
+) -> None:
+    """Perplexity, KL and norm of what was saved are those of the last monitor."""
+    settings = config("sft", base, tmp_path, **{"model.four_bit": four_bit})
+    _, told = tuned(settings, examples, tmp_path / "run")
+    clean = load_language_model(str(base), "causal_lm", four_bit=four_bit)
+    model = PeftModel.from_pretrained(clean.model, str(tmp_path / "run/saved")).eval()
+    asked = asked_of(examples.part("validation"), clean.tokenizer, 3, 4, settings, 6)
+    found = measure(model, Beginning(model, is_adapted=True), clean.tokenizer, asked, 6, settings.run.seed).figures()
+    for name in ("perplexity", "kl", "lora_norm"):
+        assert found[name] == pytest.approx(told[-1][2][name], rel=2e-2 if four_bit else 1e-5), name
 
 
 def test_a_loss_that_is_no_number_stops_the_run(base: Path, examples: PreparedExamples, tmp_path: Path) -> None:

@@ -8,6 +8,8 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 
+from detox import cli
+from detox.governance.manifest import verify_manifest
 from detox.models import tiny
 from detox.models.causal import adapters_base, load_causal
 from detox.models.loading import ModelUnavailableError, load_language_model
@@ -43,6 +45,25 @@ def test_adapters_stand_on_the_base_that_they_name(folder: Path, tmp_path: Path)
     loaded = load_causal(str(tmp_path / "adapters"))
     assert torch.equal(logits(loaded.model), logits(model.eval()))
     assert not torch.equal(logits(loaded.model), logits(load_causal(str(folder)).model))
+
+
+def test_merging_is_a_step_of_its_own(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The whole model says what base and adapters say, and its manifest names the adapters."""
+    adapters, whole = tmp_path / "adapters", tmp_path / "whole"
+    model = get_peft_model(
+        load_causal(str(folder)).model, LoraConfig(target_modules=["q_proj"], init_lora_weights=False)
+    )
+    model.save_pretrained(adapters)
+    assert cli.main(["merge", str(adapters), str(whole)]) == 0
+    merged = load_causal(str(whole))
+    assert (whole / "model.safetensors").is_file()
+    torch.testing.assert_close(logits(merged.model), logits(model.eval()), atol=1e-5, rtol=1e-4)
+    assert verify_manifest(whole)["parents"][0]["name"] == str(adapters)
+    capsys.readouterr()
+    assert cli.main(["merge", str(adapters), str(whole)]) == 2
+    assert "is not empty: name a new folder" in capsys.readouterr().err
+    assert cli.main(["merge", str(whole), str(tmp_path / "again")]) == 2
+    assert "is a whole model already" in capsys.readouterr().err
 
 
 def test_an_encoder_decoder_is_refused(tmp_path: Path) -> None:
