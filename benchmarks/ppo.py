@@ -61,12 +61,12 @@ def main(kind: Kind, peer: Peer, description: str | None, arguments: list[str] |
 
 def _parser(kind: Kind, description: str | None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=f"python -m benchmarks.ppo_{kind}", description=description)
-    parser.add_argument("--runs", type=int, default=4, help="each with a seed of its own")
+    parser.add_argument("--runs", type=int, default=3, help="each with a seed of its own")
     parser.add_argument("--model", choices=tuple(SIZES), default="small")
     parser.add_argument("--batch", type=int, default=32, help="prompts of an iteration")
-    parser.add_argument("--iterations", type=int, default=16)
-    parser.add_argument("--response", type=int, default=48, help="most tokens of a response")
-    parser.add_argument("--mean-length", type=float, default=30, help="of responses without that limit; 0: none ends")
+    parser.add_argument("--iterations", type=int, default=12)
+    parser.add_argument("--response", type=int, default=32, help="most tokens of a response")
+    parser.add_argument("--mean-length", type=float, default=20, help="of responses without that limit; 0: none ends")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--environments", type=Path, default=environments.FOLDER, help="where the peer's is built")
     parser.add_argument("--worker", default="", help=argparse.SUPPRESS)
@@ -157,8 +157,9 @@ def report(benchmark: str, ours: Sequence[dict[str, Any]], peer: Sequence[dict[s
         print(json.dumps({"benchmark": benchmark, "metric": "reward at the end", **difference}), flush=True)
     gained = [[_last(run["rewards"]) - run["rewards"][0] for run in side] for side in (ours, peer)]
     print_line(benchmark, "reward gained", *gained, "higher", "reward")
-    print_line(benchmark, "peak memory", *([run["mib"] for run in side] for side in (ours, peer)), "lower", "MiB")
-    print_line(benchmark, "samples per second", *([run["rate"] for run in side] for side in (ours, peer)), "higher", "samples/s")
+    quantities = (("mib", "peak memory", "lower", "MiB"), ("cpu", "CPU seconds a sample", "lower", "s"))
+    for key, metric, better, unit in (*quantities, ("rate", "samples per second", "higher", "samples/s")):
+        print_line(benchmark, metric, *([run[key] for run in side] for side in (ours, peer)), better, unit)
 
 
 def _last(rewards: Sequence[float]) -> float:

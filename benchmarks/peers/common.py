@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -65,14 +64,16 @@ class Meter:
     """
 
     def __init__(self) -> None:
-        self._before = _resident_mib()
+        self._before = _mib("VmRSS")
         self._ends: list[float] = []
+        self._cpu: list[float] = []
         self._rewards: list[float] = []
         self._lengths: list[float] = []
 
     def iteration(self, reward: float, length: float) -> None:
         """One has ended; `length` is the mean of its responses, EOS included."""
         self._ends.append(time.perf_counter())
+        self._cpu.append(time.process_time())
         self._rewards.append(float(reward))
         self._lengths.append(float(length))
 
@@ -81,10 +82,11 @@ class Meter:
         start from the same."""
         import torch
 
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        samples = task["prompts_an_iteration"] * (len(self._ends) - 1)
         line = {
-            "rate": task["prompts_an_iteration"] * (len(self._ends) - 1) / (self._ends[-1] - self._ends[0]),
-            "mib": peak - self._before,
+            "rate": samples / (self._ends[-1] - self._ends[0]),
+            "cpu": (self._cpu[-1] - self._cpu[0]) / samples,
+            "mib": _mib("VmHWM") - self._before,
             "rewards": self._rewards,
             "lengths": self._lengths,
             "logprob": logprob,
@@ -93,7 +95,10 @@ class Meter:
         print(json.dumps(line), flush=True)
 
 
-def _resident_mib() -> float:
-    """What the process holds now; the most that it ever held would count how a library loads weights."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * resource.getpagesize() / (1 << 20)
+def _mib(name: str) -> float:
+    """VmRSS, what the process holds, or VmHWM, the most that it has held.
+
+    Not `ru_maxrss`: a process begins with that of the one which started it.
+    """
+    [line] = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(f"{name}:")]
+    return int(line.split()[1]) / 1024
