@@ -34,9 +34,9 @@ RIDGE = 0.1
 """Against states whose squares are 1 on average."""
 
 SETTINGS = {
-    "epochs": 2,
+    "epochs": 4,
     "minibatches": 2,
-    "lr": 2e-3,
+    "lr": 1e-3,
     "gamma": 1.0,
     "lam": 0.95,
     "clip": 0.2,

@@ -19,7 +19,12 @@ import torch
 from common import BAD, GOOD, Meter, begin, read_task, tokenizer_of, worker_options
 from datasets import Dataset
 from peft import LoraConfig, get_peft_model
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, TrainerCallback
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    DataCollatorWithPadding,
+    TrainerCallback,
+)
 from transformers.utils import logging
 from trl.experimental.ppo import PPOConfig, PPOTrainer
 
@@ -32,6 +37,8 @@ def main() -> None:
     model = AutoModelForCausalLM.from_pretrained(options.folder / "model")
     logprob = _probed(model, task)
     tokenizer = tokenizer_of(task, "left")
+    prompts = Prompts(tokenizer)
+    reward_model = RewardOfIds(prompts)
     meter = Meter()
     with tempfile.TemporaryDirectory() as folder:
         trainer = PPOTrainer(
@@ -39,14 +46,28 @@ def main() -> None:
             processing_class=tokenizer,
             model=model,
             ref_model=None,
-            reward_model=RewardOfIds(),
+            reward_model=reward_model,
             train_dataset=Dataset.from_dict({"input_ids": task["prompts"]}),
             value_model=_value_model(options.folder, task),
-            callbacks=[Each(meter)],
+            data_collator=prompts,
+            callbacks=[Each(meter, reward_model)],
             peft_config=_lora(task, "CAUSAL_LM"),
         )
         trainer.train()
     meter.print(task, logprob)
+
+
+class Prompts(DataCollatorWithPadding):
+    """TRL's own way to pad a batch of prompts; remembers how many tokens each batch has, which may be fetched ahead."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        super().__init__(tokenizer)
+        self.tokens: list[int] = []
+
+    def __call__(self, features: Any) -> Any:
+        padded = super().__call__(features)
+        self.tokens.append(int(padded["attention_mask"].sum()))
+        return padded
 
 
 class RewardOfIds(torch.nn.Module):
@@ -54,13 +75,21 @@ class RewardOfIds(torch.nn.Module):
 
     base_model_prefix = "words"
 
-    def __init__(self) -> None:
+    def __init__(self, prompts: Prompts) -> None:
         super().__init__()
-        self.words, self.score = _Words(), torch.nn.Identity()
+        self.words, self.score = _Words(prompts), torch.nn.Identity()
 
 
 class _Words(torch.nn.Module):
-    def forward(self, input_ids: torch.Tensor, **_: Any) -> SimpleNamespace:
+    length = float("nan")
+    """Mean of the last batch's responses."""
+
+    def __init__(self, prompts: Prompts) -> None:
+        super().__init__()
+        self._prompts = prompts
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor, **_: Any) -> SimpleNamespace:
+        self.length = (int(attention_mask.sum()) - self._prompts.tokens.pop(0)) / len(input_ids)
         good, bad = ((input_ids % 4 == kind).cumsum(1) for kind in (GOOD, BAD))
         return SimpleNamespace(hidden_states=[((good - bad) / (good + bad).clamp(min=1))[..., None]])
 
@@ -68,12 +97,12 @@ class _Words(torch.nn.Module):
 class Each(TrainerCallback):
     """Tells the meter of each iteration."""
 
-    def __init__(self, meter: Meter) -> None:
-        self._meter = meter
+    def __init__(self, meter: Meter, reward_model: RewardOfIds) -> None:
+        self._meter, self._words = meter, reward_model.words
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
         if logs and "objective/scores" in logs:
-            self._meter.iteration(logs["objective/scores"], float("nan"))  # TRL does not log how long responses are
+            self._meter.iteration(logs["objective/scores"], self._words.length)
 
 
 def _lora(task: dict[str, Any], kind: str) -> LoraConfig:
