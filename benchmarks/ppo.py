@@ -140,7 +140,9 @@ def check(ours: Sequence[dict[str, Any]], peer: Sequence[dict[str, Any]]) -> Non
     """
     (our, their), (here, there) = ([side[0][key] for side in (ours, peer)] for key in ("logprob", "torch"))
     if abs(our - their) > SAME:
-        raise SystemExit(f"the first weights are not the same: ours gave {our:.4f} nats to the probe, the peer {their:.4f}")
+        raise SystemExit(
+            f"the first weights are not the same: ours gave {our:.4f} nats to the probe, the peer {their:.4f}"
+        )
     if here != there:
         raise SystemExit(f"torch is {here} here and {there} there: pin the same in the peer's requirements")
 
@@ -148,7 +150,10 @@ def check(ours: Sequence[dict[str, Any]], peer: Sequence[dict[str, Any]]) -> Non
 def report(benchmark: str, ours: Sequence[dict[str, Any]], peer: Sequence[dict[str, Any]]) -> None:
     """The learning curves, mean over the runs, then a line a quantity."""
     for metric in ("rewards", "lengths"):
-        curves = [[round(fmean(step), 3) for step in zip(*(run[metric] for run in side), strict=True)] for side in (ours, peer)]
+        curves = [
+            [round(fmean(step), 3) for step in zip(*(run[metric] for run in side), strict=True)]
+            for side in (ours, peer)
+        ]
         print(json.dumps({"benchmark": benchmark, "curve": metric, "ours": curves[0], "peer": curves[1]}), flush=True)
     last = [[_last(run["rewards"]) for run in side] for side in (ours, peer)]
     if len(ours) > 1:

@@ -1,4 +1,4 @@
-"""The task of the PPO benchmarks: a model whose first weights both sides load, prompts, and a reward that can be learnt.
+"""The task of the PPO benchmarks: a model whose first weights both sides load, prompts, and settings.
 
 The weights are random, which costs the time of trained ones, but for two directions that a trained model has as well.
 One is common to all states, and the output layer reads from it when to end: responses end by EOS as likely after one
