@@ -33,19 +33,26 @@ class LanguageModel:
         bos = self._tokenizer.bos_token_id
         self._begin = self._tokenizer.eos_token_id if bos is None else bos
 
-    def nats(self, texts: Sequence[str]) -> np.ndarray:
-        """Mean negative log-likelihood a token, float64 `[N]`; e to it is the perplexity. 0 of an empty text."""
-        ids = [row[:MAX_TOKENS] for row in self._tokens(texts)]
-        lengths_N = np.array([len(row) + 1 for row in ids], np.int64)
-        found_N = np.zeros(len(texts))
+    def logprobs(self, sequences: Sequence[Sequence[int]]) -> list[np.ndarray]:
+        """Natural log of the probability of every id given those before it, the first one after BOS (without one: EOS);
+        float64, one each: what `detox.evaluation.ngram_model.NgramModel` gives of the same ids."""
+        lengths_N = np.array([len(ids) + 1 for ids in sequences], np.int64)
+        found = [np.zeros(0)] * len(sequences)
         filled = np.flatnonzero(lengths_N > 1)
         order = filled[np.argsort(-lengths_N[filled], kind="stable")]
         for rows in token_batches(order, lengths_N, BATCH_TOKENS):
-            batch = Sequences.of([[self._begin]] * len(rows), [ids[row] for row in rows], 0, self._policy.device)
+            ids = [list(sequences[row]) for row in rows]
+            batch = Sequences.of([[self._begin]] * len(rows), ids, 0, self._policy.device)
             with torch.inference_mode():
-                sums_B = self._policy.logprobs(batch).double().sum(1)
-            found_N[rows] = -sums_B.cpu().numpy() / (lengths_N[rows] - 1)
-        return found_N
+                logs_BT = self._policy.logprobs(batch).double().cpu().numpy()
+            for row, logs_T in zip(rows, logs_BT, strict=True):
+                found[row] = logs_T[: lengths_N[row] - 1]
+        return found
+
+    def nats(self, texts: Sequence[str]) -> np.ndarray:
+        """Mean negative log-likelihood a token, float64 `[N]`; e to it is the perplexity. 0 of an empty text."""
+        found = self.logprobs([ids[:MAX_TOKENS] for ids in self._tokens(texts)])
+        return np.array([-logs.mean() if len(logs) else 0.0 for logs in found])
 
     def _tokens(self, texts: Sequence[str]) -> list[list[int]]:
         return self._tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"] if texts else []

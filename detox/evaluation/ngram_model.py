@@ -8,8 +8,9 @@ and has no wheels, nltk's model is made of Python dictionaries. Here every order
 over tokens: 4.3 million are learned in 7 s of one core and 0.8 GB.
 
 Every id of a sequence is predicted, the first one after the beginning. That is what a causal model predicts that reads
-BOS and then the sequence. So give both the same ids, with EOS as the last one of a text that is whole and not of one
-that was cut off: their perplexities are then of the same tokens.
+BOS and then the sequence, and `detox.alignment.perplexity.LanguageModel.logprobs` gives. So give both the same ids,
+with EOS as the last one of a text that is whole and not of one that was cut off: their perplexities are of the same
+tokens.
 
 Shapes: M positions of the sequences, joined, with a beginning before each; K different n-grams of an order, C contexts;
 V vocabulary.
@@ -102,16 +103,17 @@ class NgramModel:
             logs_M = np.log(probabilities_M)
         return [logs_M[end - len(ids) : end] for end, ids in zip(ends, sequences, strict=True)]
 
-    def perplexity(self, sequences: Sequence[Ids]) -> float:
-        """e to the mean negative log-probability of an id, over all sequences.
 
-        Raises:
-            ValueError: no id at all, or one outside the vocabulary.
-        """
-        logs = np.concatenate([np.zeros(0), *self.logprobs(sequences)])
-        if not len(logs):
-            raise ValueError("there are no tokens to measure a perplexity on")
-        return float(np.exp(-logs.mean()))
+def perplexity(logprobs: Sequence[np.ndarray]) -> float:
+    """e to the mean negative log-probability of a token, over all sequences.
+
+    Raises:
+        ValueError: no token.
+    """
+    logs = np.concatenate([np.zeros(0), *logprobs])
+    if not len(logs):
+        raise ValueError("there are no tokens to measure a perplexity on")
+    return float(np.exp(-logs.mean()))
 
 
 class _Gram(NamedTuple):
