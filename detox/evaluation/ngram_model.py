@@ -74,11 +74,8 @@ class NgramModel:
         for length, gram in enumerate(grams, start=1):
             longer = grams[length] if length < len(grams) else None
             counts_K = _counts(gram, longer)
-            shorter = orders[-1].probabilities_K[gram.suffixes_K] if orders else np.full(len(counts_K), 1 / vocabulary)
-            contexts = len(grams[length - 2].keys_K) if length > 1 else 1
-            if length == 1:
-                counts_K[gram.keys_K == vocabulary] = 0
-            orders.append(_smoothed(gram.keys_K, counts_K, shorter, contexts, vocabulary))
+            shorter_C = orders[-1].probabilities_K if orders else np.array([1 / vocabulary])
+            orders.append(_smoothed(gram, counts_K, shorter_C, vocabulary))
         return cls(vocabulary, tuple(orders))
 
     def logprobs(self, sequences: Sequence[Ids]) -> list[np.ndarray]:
@@ -150,6 +147,7 @@ def _grams(tokens_M: np.ndarray, vocabulary: int, order: int) -> list[_Gram]:
             break
         keys = contexts_M[ends] * (vocabulary + 1) + tokens_M[ends]
         keys_K, first_K, numbers, raw_K = np.unique(keys, return_index=True, return_inverse=True, return_counts=True)
+        raw_K[keys_K == vocabulary] = 0  # a beginning alone is a context, and is never predicted
         at_K = ends[first_K]
         grams.append(_Gram(keys_K, raw_K, shorter_M[at_K], offsets_M[at_K] == length - 1))
         shorter_M = np.full(len(tokens_M), NONE, np.int64)
@@ -176,18 +174,18 @@ def _counts(gram: _Gram, longer: _Gram | None) -> np.ndarray:
     """How many different tokens stood before each n-gram; how often it was seen where it has the highest order or
     begins a sequence."""
     if longer is None:
-        return gram.raw_K.copy()
+        return gram.raw_K
     before_K = np.bincount(longer.suffixes_K, minlength=len(gram.keys_K))
     return np.where(gram.begin_K, gram.raw_K, before_K)
 
 
-def _smoothed(keys_K: np.ndarray, counts_K: np.ndarray, shorter_K: np.ndarray, contexts: int, vocabulary: int) -> Order:
-    """Chen and Goodman's equations 25 to 27.
+def _smoothed(gram: _Gram, counts_K: np.ndarray, shorter_C: np.ndarray, vocabulary: int) -> Order:
+    """What the discounts leave of every count, and the shorter context in proportion to what they took.
 
     Args:
-        shorter_K: probability of the last token after the context one shorter.
-        contexts: how many n-grams one shorter there are.
+        shorter_C: probabilities of the n-grams one shorter: of these some are contexts, some suffixes.
     """
+    keys_K, shorter_K, contexts = gram.keys_K, shorter_C[gram.suffixes_K], len(shorter_C)
     context_K = keys_K // (vocabulary + 1)
     taken_K = np.concatenate([[0.0], _discounts(counts_K)])[np.minimum(counts_K, 3)]
     totals_C = np.bincount(context_K, counts_K, contexts)
