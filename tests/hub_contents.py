@@ -60,6 +60,7 @@ def write_datasets(base: Path, rows: int = 2) -> dict[str, Path]:
         "allenai/real-toxicity-prompts": write_real_toxicity_prompts,
         "tdavidson/hate_speech_offensive": write_davidson,
         "Anthropic/hh-rlhf": write_hh_rlhf,
+        "knkarthick/samsum": write_samsum,
     }
     for name, write in writers.items():
         write(base / name, rows)
@@ -131,6 +132,15 @@ def write_hh_rlhf(folder: Path, rows: int) -> None:
 def hh_dialogues(number: int) -> dict[str, str]:
     start = f"\n\nHuman: Hi\n\nAssistant: Hello {number}\n\nHuman: Am I stupid?\n\nAssistant:"
     return {"chosen": f"{start} Not at all.", "rejected": f"{start} Yes, an idiot."}
+
+
+def write_samsum(folder: Path, rows: int) -> None:
+    for split in "train", "validation", "test":
+        table = [
+            {"id": f"{split}{n}", "dialogue": f"Ann: {split} {comment(n)}\r\nBob: ok", "summary": f"Ann wrote {n}."}
+            for n in range(rows)
+        ]
+        write_csv(folder / f"{split}.csv", table)
 
 
 def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:

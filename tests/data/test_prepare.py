@@ -166,6 +166,25 @@ def test_text_without_labels_is_prepared_too(comments: str, tmp_path: Path) -> N
     assert sum(data.facts["rows"].values()) == 122  # the row whose label was out of range has none to check
 
 
+def test_comments_dialogues_and_files_are_prepared_as_texts_together(tmp_path: Path) -> None:
+    """What a language model is trained on: sources with other labels, or none, beside each other; cleaning joins the
+    lines of a dialogue, and a dialogue that another source has too is refused."""
+    dialogues = [f"Ann: {sentence(n)}\nBob: why?" for n in range(12)]
+    write_csv(tmp_path / "train.csv", [(text,) for text in dialogues], header=("dialogue",))
+    (tmp_path / "dialogsum.dev.jsonl").write_text(json.dumps({"dialogue": dialogues[3]}) + "\n", encoding="utf-8")
+    chat = [(sentence(n), "O") for n in range(100, 112)]
+    write_csv(tmp_path / "CONDA_train.csv", chat, header=("utterance", "intentClass"))
+    plain = write_csv(tmp_path / "mine.csv", [(sentence(n),) for n in range(200, 212)], header=("text",))
+    sources = ("samsum", "dialogsum", "conda", plain)
+    data = prepare(DataSettings(source=sources, local=str(tmp_path)), tmp_path / "out", seed=1)
+    assert rejects_of(data) == {
+        12: ("exact_duplicate", "same text as row 3, but for case, white space and punctuation")
+    }
+    texts = [text for part in PARTS for text in data.part(part).texts]
+    assert len(texts) == 36
+    assert f"Ann: {sentence(3)} Bob: why?" in texts
+
+
 def test_a_prepared_folder_is_a_source_and_keeps_its_parts(comments: str, tmp_path: Path) -> None:
     first = prepare(settings_of(comments), tmp_path / "first", seed=1)
     again = prepare(DataSettings(source=(str(first.folder),)), tmp_path / "again", seed=99)

@@ -28,6 +28,7 @@ from tests.hub_contents import (
     real_toxicity_prompt,
     write_csv,
     write_datasets,
+    write_lines,
 )
 
 
@@ -218,6 +219,20 @@ def test_hh_rlhf_gives_the_two_last_turns(tmp_path: Path) -> None:
     ]
 
 
+def test_dialogues_are_read_whole_and_without_labels(tmp_path: Path) -> None:
+    """Of the two dialogues of hh-rlhf the chosen one; no summary."""
+    spoken = {"fname": "dev_0", "dialogue": "#Person1#: Hi.\n#Person2#: Bye.", "summary": "They meet.", "topic": "x"}
+    write_lines(tmp_path / "dialogsum.dev.jsonl", [spoken])
+    write_lines(tmp_path / "train.jsonl", [hh_dialogues(1)])
+    rows, rejects = read_local("dialogsum", tmp_path)
+    assert rows == [{"row": 0, "source": "dialogsum", "text": "#Person1#: Hi.\n#Person2#: Bye.", "split": None}]
+    assert not rejects
+    rows, _ = read_local("hh_dialogues", tmp_path)
+    assert values(rows, "text") == [
+        ("\n\nHuman: Hi\n\nAssistant: Hello 1\n\nHuman: Am I stupid?\n\nAssistant: Not at all.",)
+    ]
+
+
 def test_toxic_spans_says_where_a_span_was_found(tmp_path: Path) -> None:
     rows = [
         {"spans": "[4, 5, 6, 7, 8]", "text": "you idiot"},
@@ -266,7 +281,7 @@ def test_a_local_copy_may_be_a_file(tmp_path: Path) -> None:
     assert values(rows, "text") == [("gg",)]
 
 
-@pytest.mark.parametrize("name", ["jigsaw2018", "gosuai_dota2", "conda", "toxic_spans"])
+@pytest.mark.parametrize("name", ["jigsaw2018", "gosuai_dota2", "conda", "toxic_spans", "dialogsum"])
 def test_a_source_that_no_hub_has_says_how_to_get_it(name: str, tmp_path: Path) -> None:
     with pytest.raises(
         ValueError, match=rf"{name}.* is not on the hub\. To get it: .*(kaggle|git clone).*--data\.local"
@@ -284,6 +299,10 @@ def test_a_local_copy_with_other_columns_says_which_are_missing(tmp_path: Path) 
         read(DataSettings(source=("davidson",), local=str(tmp_path)))
 
 
+UNPINNED = {"samsum"}
+"""Resolved to a commit, which is recorded, when it is loaded."""
+
+
 def test_every_source_states_its_facts() -> None:
     for name, source in SOURCES.items():
         assert source.name == name
@@ -293,7 +312,7 @@ def test_every_source_states_its_facts() -> None:
         assert source.obtain
         assert set(source.optional) <= set(source.columns)
         assert bool(source.local) != bool(source.generate)
-        assert not source.hub or len(source.revision) == 40
+        assert not source.hub or len(source.revision) == 40 or name in UNPINNED
 
 
 def test_an_unknown_name_lists_the_known_ones_and_the_nearest() -> None:
@@ -322,7 +341,7 @@ for name in sys.argv[2:]:
 
 
 def test_every_hub_source_loads_through_datasets(tmp_path: Path, serve_hub: Callable[..., StubHub]) -> None:
-    """The splits of civil_comments and hh_rlhf are named; `train` alone is no split. A limit streams the same rows."""
+    """The splits of several are named; `train` alone is no split. A limit streams the same rows."""
     hub = serve_hub(datasets=write_datasets(tmp_path))
     names = [name for name, source in SOURCES.items() if source.hub]
     whole, streamed = (
@@ -335,11 +354,13 @@ def test_every_hub_source_loads_through_datasets(tmp_path: Path, serve_hub: Call
         "real_toxicity_prompts": (4, None),
         "davidson": (2, None),
         "hh_rlhf": (8, "train"),
+        "samsum": (6, "train"),
+        "hh_dialogues": (4, "train"),
     }
     assert [row["religion"] for row in whole["toxic_commons"]["rows"]] == [0.0, 1.0, 0.0, 1.0]
     assert [row["offensive_language"] for row in whole["davidson"]["rows"]] == [0.0, 1.0]
     for name in names:
-        assert whole[name]["revision"] == SOURCES[name].revision
+        assert whole[name]["revision"] == (HEAD_COMMIT if name in UNPINNED else SOURCES[name].revision)
         assert streamed[name]["rows"] == whole[name]["rows"][:3]
 
 
@@ -392,6 +413,8 @@ REAL_COPIES = {
     "toxic_spans": 8_629,
     "hh_rlhf": 4_624,
     "jigsaw2018": 282,
+    "dialogsum": 500,
+    "hh_dialogues": 2_312,
 }
 
 

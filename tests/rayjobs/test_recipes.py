@@ -25,8 +25,8 @@ from detox.governance.manifest import verify_manifest
 from rayjobs import cli, train_classifier
 from rayjobs.__main__ import jobs
 from rayjobs.train_classifier import JIGSAW_LABELS
-from tests.hub import run_python, stub_hub
-from tests.hub_contents import write_csv, write_datasets, write_models
+from tests.hub import HEAD_COMMIT, run_python, stub_hub
+from tests.hub_contents import write_csv, write_datasets, write_lines, write_models
 from tests.rayjobs.test_finetune import RECIPES as FINETUNE
 from tests.rayjobs.test_rewriter_recipes import TRAIN_REWRITER
 
@@ -49,6 +49,9 @@ PREPARE_DATA: dict[str, dict[str, object]] = {
     "hh_rlhf": {},
     "toxic_spans": {"data.local": "{tmp}/local"},
     "judge_pairs": {"data.local": "{tmp}/local"},
+    "samsum": {},
+    "dialogsum": {"data.local": "{tmp}/local"},
+    "hh_dialogues": {},
     "synthetic": {"data.limit": 300},
     "files": {"data.source": ["{tmp}/comments.csv"], "data.label_columns": ["toxic"]},
 }
@@ -98,6 +101,7 @@ def write_local_copies(folder: Path) -> None:
     texts = [sentence(number) for number in range(60)]
     intents = [{"utterance": text, "intentClass": "E" if n % 3 == 0 else "O"} for n, text in enumerate(texts)]
     write_csv(folder / "CONDA_train.csv", intents)
+    write_lines(folder / "dialogsum.train.jsonl", [{"dialogue": f"#Person1#: {text}"} for text in texts])
     write_csv(folder / "dota2_chat_messages.csv", [{"match": n, "time": n, "text": t} for n, t in enumerate(texts)])
     write_csv(
         folder / "tsd_train.csv", [{"spans": f"[{n}]" if n % 3 else "[]", "text": t} for n, t in enumerate(texts)]
@@ -167,7 +171,8 @@ def test_data_are_prepared(tmp: Path, recipe: str) -> None:
     data = PreparedData.open(tmp / "prepared" / recipe)
     assert data.labels == (("toxic",) if recipe == "files" else SOURCES[recipe].labels)
     assert min(data.facts["rows"].values()) > 0
-    assert data.facts["sources"][0]["revision"] == ("" if PREPARE_DATA[recipe] else SOURCES[recipe].revision)
+    pinned = "" if PREPARE_DATA[recipe] else SOURCES[recipe].revision
+    assert data.facts["sources"][0]["revision"] == (HEAD_COMMIT if pinned == "main" else pinned)
 
 
 @pytest.mark.parametrize("recipe", TRAIN_CLASSIFIER)

@@ -9,6 +9,7 @@ from detox.data.sources import (
     civil_comments,
     conda,
     davidson,
+    dialogues,
     gosuai_dota2,
     hh_rlhf,
     jigsaw2018,
@@ -21,19 +22,20 @@ from detox.data.sources import (
 from detox.data.sources.source import Source
 
 SOURCES: dict[str, Source] = {
-    module.SOURCE.name: module.SOURCE
-    for module in (
-        jigsaw2018,
-        civil_comments,
-        toxic_commons,
-        real_toxicity_prompts,
-        davidson,
-        conda,
-        gosuai_dota2,
-        hh_rlhf,
-        toxic_spans,
-        judge_pairs,
-        synthetic,
+    source.name: source
+    for source in (
+        jigsaw2018.SOURCE,
+        civil_comments.SOURCE,
+        toxic_commons.SOURCE,
+        real_toxicity_prompts.SOURCE,
+        davidson.SOURCE,
+        conda.SOURCE,
+        gosuai_dota2.SOURCE,
+        hh_rlhf.SOURCE,
+        toxic_spans.SOURCE,
+        judge_pairs.SOURCE,
+        *dialogues.SOURCES,
+        synthetic.SOURCE,
     )
 }
 
