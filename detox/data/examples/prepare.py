@@ -38,6 +38,13 @@ class Located(NamedTuple):
     chosen: str = CHOSEN
     rejected: str = REJECTED
     has_prompts: bool = True
+    """Without them the text itself is the chosen response."""
+
+    @property
+    def kept_parts(self) -> set[str]:
+        """Parts that stay as the source has them: all, where it has a validation part, else its test part."""
+        named = {SPLIT_NAMES.get(part.split or "", "") for part in self.parts}
+        return named - {""} if "validation" in named else named & {"test"}
 
 
 def locate_examples(settings: ExampleSettings) -> list[Located]:
@@ -57,7 +64,8 @@ def _located(entry: str, settings: ExampleSettings) -> Located:
     reading = DataSettings(source=(entry,), local=settings.local, limit=settings.limit)
     files = [] if entry in EXAMPLE_SOURCES else [file for file in matching(entry) if not file.is_dir()]
     if not files:
-        return Located(*locate(entry, reading, EXAMPLE_SOURCES, REMEDY))
+        located = locate(entry, reading, EXAMPLE_SOURCES, REMEDY)
+        return Located(*located, has_prompts=entry in EXAMPLE_SOURCES)
     there = formats.column_names(files[0])
     chosen, rejected, has_prompts = settings.chosen_column, settings.rejected_column, settings.prompt_column in there
     columns = {
@@ -104,7 +112,9 @@ def prepare_examples(settings: ExampleSettings, folder: Path, seed: int) -> None
                 rejects.append({"source": part.name, "row": row, "prompt": shown, **reason})
                 continue
             seen.add(example)
-            parts[part_of(example, SPLIT_NAMES.get(part.split or "", ""), settings, seed)].append(example)
+            named = SPLIT_NAMES.get(part.split or "", "")
+            dealt = named if named in located.kept_parts else part_of(example, named, settings, seed)
+            parts[dealt].append(example)
     if not seen:
         why = f"; the first of {len(rejects):,} refused rows: {rejects[0]['reason']}" if rejects else ""
         raise ValueError(f"{', '.join(settings.source)} has no example{why}")
@@ -132,15 +142,13 @@ def _facts(settings: ExampleSettings, seed: int, parts: dict[str, list[Example]]
 
 
 def part_of(example: Example, named: str, settings: ExampleSettings, seed: int) -> str:
-    """The part that an example is dealt to.
+    """The part that an example is dealt to, in proportion.
 
     Args:
-        named: the part that its source names; empty: none. Its test part is kept, the rest dealt in proportion.
+        named: `train` where its source has a test part beside, so that only the rest is dealt; empty: it has none.
     """
     share = int(hashlib.sha256(f"{seed}\n{example.key}".encode()).hexdigest()[:13], 16) / 16**13
     train, validation, _ = settings.ratios
-    if named in ("validation", "test"):
-        return named
     if named:
         return "train" if share < train / (train + validation) else "validation"
     return "train" if share < train else "validation" if share < train + validation else "test"
@@ -165,6 +173,8 @@ def _checked(record: Comment | Malformed, located: Located) -> Example:
     if prompt is None or (located.has_prompts and not prompt):
         raise RefusedError("missing_prompt", "it has no prompt, or its dialogues differ before their last turn")
     chosen, rejected = (_response(record, name) for name in (located.chosen, located.rejected))
+    if not located.has_prompts:
+        chosen = "" if record.text is None else record.text
     for text in (*([prompt] if isinstance(prompt, str) else [turn.text for turn in prompt]), chosen, rejected):
         checked_text(text)
     if not chosen.strip() and not (located.has_prompts and not rejected.strip()):

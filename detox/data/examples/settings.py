@@ -9,8 +9,8 @@ from detox.runs.config import Config
 
 class ExampleSettings(Config):
     source: tuple[str, ...] = ()
-    """A source by name (hh_rlhf, real_toxicity_prompts, samsum, dialogsum), or one or several csv, tsv, jsonl or
-    parquet files (plain, .gz, .zst, or a glob)."""
+    """A source by name (hh_rlhf, real_toxicity_prompts, samsum, dialogsum), a folder that `prepare_data` wrote (its
+    texts, without prompts), or one or several csv, tsv, jsonl or parquet files (plain, .gz, .zst, or a glob)."""
     local: str = ""
     """Folder or file with a local copy of a named source; empty: the hub."""
     prompt_column: str = "prompt"
@@ -22,8 +22,8 @@ class ExampleSettings(Config):
     limit: int = Field(default=0, ge=0)
     """Read only this many examples of each source; 0: all."""
     ratios: tuple[float, float, float] = (0.9, 0.05, 0.05)
-    """Shares of train, validation and test: prompts are dealt by their hash, so the same one is in one part only. What
-    a source calls its test part stays that."""
+    """Shares of train, validation and test: prompts are dealt by their hash, so the same one is in one part only. A
+    test part that a source has stays that, and so do all its parts where it has a validation part."""
 
     @model_validator(mode="after")
     def _are_shares(self) -> ExampleSettings:
