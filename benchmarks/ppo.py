@@ -160,7 +160,8 @@ def report(benchmark: str, ours: Sequence[dict[str, Any]], peer: Sequence[dict[s
         error = (stdev(last[0]) ** 2 / len(ours) + stdev(last[1]) ** 2 / len(peer)) ** 0.5
         difference = {"ours less peer": round(fmean(last[0]) - fmean(last[1]), 4), "standard error": round(error, 4)}
         print(json.dumps({"benchmark": benchmark, "metric": "reward at the end", **difference}), flush=True)
-    gained = [[_last(run["rewards"]) - run["rewards"][0] for run in side] for side in (ours, peer)]
+    start = fmean(run["rewards"][0] for run in [*ours, *peer])  # of the same weights, so of the same expectation
+    gained = [[end - start for end in side] for side in last]
     print_line(benchmark, "reward gained", *gained, "higher", "reward")
     quantities = (("mib", "peak memory", "lower", "MiB"), ("cpu", "CPU seconds a sample", "lower", "s"))
     for key, metric, better, unit in (*quantities, ("rate", "samples per second", "higher", "samples/s")):

@@ -17,6 +17,7 @@ What still differs:
   have two tokens at least (`min_new_tokens`).
 - TRL rolls out and learns with padding up to the longest of the batch; ours leaves it out. With `--mean-length 0` no
   response ends before its limit, and only the padding of prompts remains.
+- The peer's transformers and peft are of its time.
 - TRL computes the entropy of each token with its gradient, for its statistics; ours without.
 - Ours decodes the responses to texts, since its rewards may read them; the peer's loop rewards ids.
 """
