@@ -5,6 +5,7 @@ toxic sides of its training pairs are the prompts. Then start and outcome are ju
 another judge than the reward.
 
 `qwen_ppo`: a causal model, whole or by LoRA or QLoRA, goes on from prompts, and is rewarded for what is not toxic.
+`scratch_lm_ppo`: the same of a small one, on two cores.
 
 Each iteration samples responses, has them rewarded (`detox.alignment.rewards`), and takes clipped steps against a KL to
 what the policy was (`detox.alignment.ppo`), data-parallel on Ray Train. (TRL took encoder-decoders until 0.11, and has
@@ -22,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import tyro
 
-from detox.alignment.finetune_settings import CausalModelSettings
+from detox.alignment.finetune_settings import CausalModelSettings, FinetuneEvaluationSettings
 from detox.alignment.ppo_settings import KlSettings, PpoSettings, ScoreSettings
 from detox.alignment.reward_settings import TOXICITY_ONLY, ComponentSettings, RewardSettings
 from detox.alignment.settings import AlignModelConfig, AlignPolicyConfig, PolicySettings
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
 
 JOB = "align_policy"
 QWEN = "Qwen/Qwen1.5-1.8B"
+SCRATCH = "runs/finetune-scratch-lm-s42"
+"""What `python -m rayjobs.finetune scratch_lm` leaves."""
 
 TRAINED = "trained"
 """In the run directory, once all iterations are done: their state, with the weights."""
@@ -97,8 +100,41 @@ def qwen_ppo() -> AlignModelConfig:
     )
 
 
+def scratch_lm_ppo() -> AlignModelConfig:
+    """The same of the small model that `finetune scratch_lm` trains, whole, for machines without a hub or a GPU.
+
+    Toxicity alone would be pleased by one safe sentence: diversity is rewarded too, and the price of the KL rises where
+    the model leaves what it was. A fifth of the prompts is kept for the judge.
+    """
+    return AlignModelConfig(
+        model=CausalModelSettings(name=SCRATCH, lora=LoraSettings(rank=0), max_tokens=128),
+        data=ExampleSettings(source=("real_toxicity_prompts",), ratios=(0.75, 0.05, 0.2)),
+        reward=RewardSettings.model_construct(
+            scorer=tyro.MISSING,
+            components=(
+                ComponentSettings(component="toxicity", weight=0.8),
+                ComponentSettings(component="diversity", weight=0.2),
+            ),
+        ),
+        ppo=PpoSettings(
+            iterations=60,
+            prompts=64,
+            max_new_tokens=24,
+            lr=2e-5,
+            kl=KlSettings(coefficient=0.05, target=3.0, horizon=2000),
+            score=ScoreSettings(scale=True, center=True),
+        ),
+        evaluation=FinetuneEvaluationSettings(prompts=0, max_new_tokens=24),
+        scaling=ScalingSettings(num_workers=2),
+    )
+
+
 Configs = AlignPolicyConfig | AlignModelConfig
-RECIPES: dict[str, Callable[[], Configs]] = {"rewriter_ppo": rewriter_ppo, "qwen_ppo": qwen_ppo}
+RECIPES: dict[str, Callable[[], Configs]] = {
+    "rewriter_ppo": rewriter_ppo,
+    "qwen_ppo": qwen_ppo,
+    "scratch_lm_ppo": scratch_lm_ppo,
+}
 DONE = "DONE"
 
 

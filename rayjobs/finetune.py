@@ -7,8 +7,11 @@ examples that nothing of it has seen. PPO, for these models too, is ours: `rayjo
 The `qwen_*` recipes learn from the same data, Anthropic's harmless pairs, in the direction of the response that people
 found less harmful. DPO and the others go on from what SFT left: name its run with `--model.name`.
 
+`scratch_lm` begins from nothing, and needs neither hub nor GPU.
+
     python -m rayjobs.finetune qwen_sft --scaling.use-gpu True
     python -m rayjobs.finetune qwen_dpo --model.name runs/finetune-qwen-sft-s42 --scaling.use-gpu True
+    python -m rayjobs.finetune scratch_lm --data.source runs/prepare-data-files-s42/data
 """
 
 from __future__ import annotations
@@ -20,12 +23,17 @@ import tyro
 
 from detox.alignment.finetune_settings import (
     CausalModelSettings,
+    FinetuneCheckpointSettings,
     FinetuneConfig,
+    FinetuneEvaluationSettings,
     FinetuneOptimiserSettings,
+    MonitorSettings,
+    SftSettings,
 )
 from detox.alignment.reward_settings import TOXICITY_ONLY, RewardSettings
 from detox.classifier.settings import BatchSettings
 from detox.data.examples.settings import ExampleSettings
+from detox.rewriter.settings import LoraSettings
 from detox.runs.config import ScalingSettings, override
 
 if TYPE_CHECKING:
@@ -84,6 +92,34 @@ def qwen_rloo() -> FinetuneConfig:
     return _online("rloo")
 
 
+def scratch_lm() -> FinetuneConfig:
+    """A causal model of 4 million parameters from nothing, on prepared texts, for machines without a hub: half an hour
+    on two cores. Its report sets its perplexity beside that of a 5-gram model of the same texts.
+
+    Measured beside it on comments and dialogues: a rate of 2e-3 and small batches learn most from few steps.
+    """
+    return FinetuneConfig(
+        method="sft",
+        model=CausalModelSettings(
+            name="tiny/qwen2",
+            lora=LoraSettings(rank=0),
+            max_tokens=256,
+            tiny_width=256,
+            tiny_layers=4,
+            tiny_heads=4,
+            tiny_vocabulary=4096,
+        ),
+        data=ExampleSettings.model_construct(source=tyro.MISSING),
+        batch=BatchSettings(size=4, per_forward=2),
+        optimiser=FinetuneOptimiserSettings(lr=2e-3, beta2=0.99, weight_decay=0.1, warmup_ratio=0.01, epochs=3),
+        sft=SftSettings(packing=True),
+        monitor=MonitorSettings(every=1000),
+        evaluation=FinetuneEvaluationSettings(texts=0, ngram=5),
+        checkpoints=FinetuneCheckpointSettings(every_steps=1000),
+        scaling=ScalingSettings(num_workers=2),
+    )
+
+
 def _online(method: str) -> FinetuneConfig:
     rewarded = override(
         qwen_sft(),
@@ -100,6 +136,7 @@ RECIPES: dict[str, Callable[[], FinetuneConfig]] = {
     "qwen_reward": qwen_reward,
     "qwen_grpo": qwen_grpo,
     "qwen_rloo": qwen_rloo,
+    "scratch_lm": scratch_lm,
 }
 
 

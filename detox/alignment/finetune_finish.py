@@ -27,11 +27,12 @@ from transformers import AutoModelForCausalLM
 from detox.alignment.finetune_report import SAMPLES, card, finetune_report, headline
 from detox.alignment.finetune_settings import FinetuneConfig
 from detox.alignment.monitors import Asked, Beginning, Measured, measure
+from detox.alignment.ngram_baseline import ngram_nats
 from detox.alignment.ranker import Ranker
 from detox.alignment.settings import AlignModelConfig
 from detox.alignment.trl_rows import usable
 from detox.alignment.tunable import Tunable, written
-from detox.alignment.tuning import asked_of, beginning_of
+from detox.alignment.tuning import asked_of, beginning_of, beginning_token
 from detox.classifier.model_scorers import model_parent
 from detox.classifier.report import run_facts
 from detox.classifier.scorer import load_toxicity
@@ -88,7 +89,7 @@ def finish(config: TuningConfig, job: str, recipe: str, run_uri: str, examples_u
         if config.method == "reward":
             outcome, table = rank_all(config, artifact, test)
         else:
-            outcome, table = compare(config, beginning, artifact, test)
+            outcome, table = compare(config, beginning, artifact, test, examples.part("train"))
         masked = toxic_words(config.evaluation.judge, table)
         facts = run_facts(run, job, recipe, config, examples.facts, masked_words=masked)
         run.storage.write_text("report.html", finetune_report(outcome, facts, config, table).render())
@@ -124,9 +125,13 @@ def write_artifact(folder: Path, trained: Path, config: TuningConfig, beginning:
 
 
 def compare(
-    config: TuningConfig, beginning: Tunable, artifact: Path, test: Sequence[Example]
+    config: TuningConfig, beginning: Tunable, artifact: Path, test: Sequence[Example], train: Sequence[Example]
 ) -> tuple[Outcome, pa.Table]:
-    """Both models on the same test prompts and responses; each model is loaded, measured, and let go."""
+    """Both models on the same test prompts and responses; each model is loaded, measured, and let go.
+
+    Args:
+        train: what an n-gram model learns from, where the settings ask for one.
+    """
     settings, tokenizer = config.evaluation, beginning.loaded.tokenizer
     asked = asked_of(test, tokenizer, settings.prompts, settings.texts, config, settings.max_new_tokens)
     pairs = [example for example in test if example.rejected]
@@ -144,7 +149,12 @@ def compare(
         toxicity(one.responses, [""] * len(one.responses)) if toxicity and one.responses else None
         for one in (before, after)
     ]
-    return outcome_of(before, after, judged, margins_M), responses_table(asked, tokenizer, before, after, judged)
+    outcome = outcome_of(before, after, judged, margins_M)
+    if settings.ngram and asked.texts:
+        learned = asked_of(train, tokenizer, 1, 0, config, 1).texts
+        begin, vocabulary = beginning_token(tokenizer), len(tokenizer)
+        beside_ngram(outcome, after, ngram_nats(learned, asked.texts, begin, vocabulary, settings.ngram))
+    return outcome, responses_table(asked, tokenizer, before, after, judged)
 
 
 def load_tuned(artifact: Path, beginning: Tunable) -> Any:
@@ -185,6 +195,17 @@ def outcome_of(
         second["preference_accuracy"] = float((margins_M > 0).mean())
         changes["preference_accuracy"] = mean_of_means([(margins_M > 0) - 0.5])
     return Outcome(first, second, changes)
+
+
+def beside_ngram(outcome: Outcome, after: Measured, ngram_M: np.ndarray) -> None:
+    """Add what the n-gram model makes of the same tokens.
+
+    Args:
+        ngram_M: its nats a token of each text.
+    """
+    outcome.after["ngram_perplexity"] = math.exp(float(np.average(ngram_M, weights=after.tokens_M)))
+    outcome.after["below_ngram"] = float((ngram_M - after.nats_M).mean())
+    outcome.changes["below_ngram"] = mean_of_means([ngram_M - after.nats_M])
 
 
 def responses_table(

@@ -22,6 +22,8 @@ NAMES = {
     "toxicity": "Toxicity of responses, mean by the judge",
     "nats": "Nats a token of the data's responses, mean of texts",
     "perplexity": "Perplexity of the data's responses",
+    "ngram_perplexity": "Perplexity of the same, of an n-gram model of the training part",
+    "below_ngram": "Nats a token below the n-gram model's, mean of texts",
     "kl": "KL to the beginning, nats a token of own responses",
     "distinct_2": "Different bigrams, share",
     "lora_norm": "Norm of the adapters",
@@ -58,7 +60,11 @@ def headline(outcome: Outcome, config: TuningConfig) -> str:
     interval = f"{change.low:+.4f} to {change.high:+.4f}, 95 %"
     if figure == "preference_accuracy":
         return f"On unseen pairs the better response is preferred in {after} of cases ({interval} against guessing)."
-    return f"{NAMES[figure]}, on unseen text: {format_cell(outcome.before[figure])} before, {after} after ({interval})."
+    said = f"{NAMES[figure]}, on unseen text: {format_cell(outcome.before[figure])} before, {after} after ({interval})."
+    if (ngram := outcome.after.get("ngram_perplexity")) is None:
+        return said
+    perplexity = format_cell(outcome.after["perplexity"])
+    return f"{said} Perplexity {perplexity}; an n-gram model of the same training texts has {format_cell(ngram)}."
 
 
 def finetune_report(outcome: Outcome, facts: RunFacts, config: TuningConfig, table: pa.Table) -> Report:

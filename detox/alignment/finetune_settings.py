@@ -53,6 +53,8 @@ class CausalModelSettings(Config):
 class FinetuneOptimiserSettings(Config):
     lr: float = Field(default=5e-5, gt=0)
     """Peak learning rate (S1 step 12)."""
+    beta2: float = Field(default=0.999, gt=0, lt=1)
+    """AdamW's memory of squared gradients; lower (0.95 to 0.99) where a model learns from nothing."""
     weight_decay: float = Field(default=0.0, ge=0)
     warmup_ratio: float = Field(default=0.03, ge=0, lt=1)
     schedule: Literal["linear", "cosine", "constant"] = "cosine"
@@ -137,6 +139,9 @@ class FinetuneEvaluationSettings(Config):
     """Test prompts that are gone on from; 0: all."""
     texts: int = Field(default=500, ge=0)
     """Test examples whose responses are measured; 0: all."""
+    ngram: int = Field(default=0, ge=0)
+    """Order of an n-gram model of the training part, whose perplexity on the same tokens the report sets beside the
+    model's; 0: none."""
     max_new_tokens: int = Field(default=48, ge=1)
     judge: str = ""
     """Who judges toxicity, another than the reward's scorer; empty: it is not judged."""

@@ -106,11 +106,14 @@ def tiny_options(settings: CausalModelSettings) -> dict[str, Any]:
     """Config keys of a `tiny/…` model, by the names of its family."""
     family = tiny.architecture(settings.name.removeprefix("tiny/"))
     is_gpt2 = "n_embd" in family.sizes
-    shape = {
+    shape: dict[str, Any] = {
         "n_layer" if is_gpt2 else "num_hidden_layers": settings.tiny_layers,
         "n_head" if is_gpt2 else "num_attention_heads": settings.tiny_heads,
         "n_positions" if is_gpt2 else "max_position_embeddings": settings.max_tokens,
+        "tie_word_embeddings": True,  # else half of a small model's parameters say twice what a word is
     }
+    if "num_key_value_heads" in family.fixed:
+        shape["num_key_value_heads"] = settings.tiny_heads
     return {"hidden": settings.tiny_width, "vocab_size": settings.tiny_vocabulary, **shape}
 
 

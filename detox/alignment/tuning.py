@@ -145,6 +145,7 @@ def trl_arguments(config: FinetuneConfig, scratch: Path, ranks: int, tunable: Tu
         "eval_steps": None,
         "num_train_epochs": optimiser.epochs,
         "lr_scheduler_type": optimiser.schedule,
+        "adam_beta2": optimiser.beta2,
         "optim": "paged_adamw_8bit" if is_paged else "adamw_torch",
         "gradient_checkpointing": config.model.gradient_checkpointing,
         "save_total_limit": config.checkpoints.keep if config.scaling.num_workers == 0 else None,
@@ -183,20 +184,28 @@ def asked_of(
     config: FinetuneConfig | AlignModelConfig,
     max_new_tokens: int,
 ) -> Asked:
-    """The first so many prompts (0: all) that leave room for an answer, and the first so many responses of the data;
-    where there are no prompts, texts are gone on from their first words."""
-    most = config.model.max_tokens
+    """The first so many prompts (0: all) that leave room for an answer, and the first so many responses of the data.
+
+    A text without a prompt stands after the token that texts begin with (without one, the one that the last text ended
+    with), and is gone on from its first words.
+    """
+    most, begin = config.model.max_tokens, [beginning_token(tokenizer)]
     found_prompts, found_texts = list[list[int]](), list[tuple[list[int], list[int]]]()
     for example in examples:
-        before = tokenizer(written(example.prompt, tokenizer))["input_ids"] if example.prompt else []
+        before = tokenizer(written(example.prompt, tokenizer))["input_ids"] if example.prompt else begin
         text = response_to(example.prompt, example.chosen, tokenizer)
         response = [*tokenizer(text, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
-        begun = before or response[:BEGINNING_TOKENS]
+        begun = before if example.prompt else begin + response[:BEGINNING_TOKENS]
         if 0 < len(begun) <= most - max_new_tokens and (not prompts or len(found_prompts) < prompts):
             found_prompts.append(begun)
         if example.chosen and len(before) < most and (not texts or len(found_texts) < texts):
             found_texts.append((before, response[: most - len(before)]))
     return Asked(found_prompts, found_texts)
+
+
+def beginning_token(tokenizer: Any) -> int:
+    """That a text without a prompt stands after."""
+    return int(tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id)
 
 
 BEGINNING_TOKENS = 8

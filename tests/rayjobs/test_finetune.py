@@ -1,4 +1,4 @@
-"""Every recipe of `finetune`, and the causal one of `align_policy`, runs two steps as it stands: Qwen's name, template
+"""Every recipe of `finetune`, and the causal ones of `align_policy`, runs two steps as it stands: Qwen's name, template
 and layers from the stub hub, QLoRA in four bits on the CPU. And what a run leaves, refuses, and goes on from."""
 
 from __future__ import annotations
@@ -43,12 +43,17 @@ RECIPES: dict[str, list[str]] = {
     "qwen_kto": STEPS,
     "qwen_grpo": [*STEPS, *REWARDED, "--batch.size", "8"],
     "qwen_rloo": [*STEPS, *REWARDED, "--batch.size", "8"],
+    "scratch_lm": [*STEPS, "--data.source", "{tmp}/texts.jsonl", "--evaluation.ngram", "2"],
 }  # fmt: skip
 """What each needs of its user beside `SHORT`, in the order in which one uses another."""
 PPO = [
     "--reward.scorer", "lexicon:{tmp}/words.txt", "--ppo.iterations", "2", "--ppo.prompts", "8",
     "--ppo.max-new-tokens", "4", "--checkpoints.every", "1",
 ]  # fmt: skip
+ALIGNED: dict[str, list[str]] = {
+    "qwen_ppo": PPO,
+    "scratch_lm_ppo": [*PPO, "--model.name", "{tmp}/runs/scratch_lm"],
+}
 RUN_EACH = """
 import json, sys
 from rayjobs import align_policy, cli, finetune
@@ -63,12 +68,13 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run of every recipe, named as the recipe."""
     tmp = tmp_path_factory.mktemp("recipes")
     (tmp / "words.txt").write_text("idiot\nstupid\n")
+    write_lines(tmp / "texts.jsonl", [{"chosen": f"thank you for edit {n} of {n * n}, well done"} for n in range(200)])
     models = write_models(tmp / "hub", {QWEN: "qwen2"}, head="causal_lm", hidden=64)
     settings = models[QWEN] / "tokenizer_config.json"
     settings.write_text(json.dumps(json.loads(settings.read_text()) | {"chat_template": TEMPLATE}))
     words = {
         recipe: [*own, *SHORT, "--run.storage", "{tmp}/runs", "--run.name", recipe]
-        for recipe, own in (RECIPES | {"qwen_ppo": PPO}).items()
+        for recipe, own in (RECIPES | ALIGNED).items()
     }
     with stub_hub(tmp / "hf_home", models=models, datasets=write_datasets(tmp / "hub", rows=60)) as hub:
         run_python(hub, RUN_EACH, json.dumps(words).replace("{tmp}", str(tmp)))
@@ -82,22 +88,22 @@ def summary(run: Path) -> dict[str, Any]:
 
 def test_every_recipe_is_here() -> None:
     assert RECIPES.keys() == finetune.RECIPES.keys()
-    assert align_policy.RECIPES.keys() == {"rewriter_ppo", "qwen_ppo"}
+    assert align_policy.RECIPES.keys() == {"rewriter_ppo", *ALIGNED}
 
 
-@pytest.mark.parametrize("recipe", [*RECIPES, "qwen_ppo"])
+@pytest.mark.parametrize("recipe", [*RECIPES, *ALIGNED])
 def test_a_run_is_complete(runs: Path, recipe: str) -> None:
     run = runs / recipe
     assert (run / "COMPLETE").exists()
     manifest = verify_manifest(run / "artifact")
-    job = "align_policy" if recipe == "qwen_ppo" else "finetune"
+    job = "align_policy" if recipe in ALIGNED else "finetune"
     assert (manifest["job"], manifest["run"]) == (job, recipe)
     assert "config_sha256" in manifest
     page = (run / "report.html").read_text(encoding="utf-8")
     assert "Before and after" in page
     assert ("<svg" in page) == (recipe != "qwen_reward")  # two steps give one line of training, and no curve
     assert (run / "artifact/README.md").read_text().startswith("---\n")
-    assert "on unseen" in summary(run)["headline"].lower() or recipe in ("qwen_grpo", "qwen_rloo", "qwen_ppo")
+    assert "on unseen" in summary(run)["headline"].lower() or recipe in ("qwen_grpo", "qwen_rloo", *ALIGNED)
 
 
 @pytest.mark.parametrize("recipe", ["qwen_sft", "qwen_kto", "qwen_grpo", "qwen_ppo"])
@@ -122,6 +128,15 @@ def test_dpo_learns_from_its_own_candidates(runs: Path) -> None:
     pairs = pq.read_table(stage / "train.parquet").to_pylist()
     assert len(pairs) > 10
     assert {row["chosen"] for row in pairs}.isdisjoint({"Not at all.", "Yes, an idiot."})
+
+
+def test_a_model_from_nothing_is_set_beside_an_n_gram_model(runs: Path) -> None:
+    """Two steps do not beat it: the texts differ by two numbers only."""
+    found = summary(runs / "scratch_lm")
+    assert found["after/perplexity"] > found["after/ngram_perplexity"] > 1
+    assert found["change_high/below_ngram"] < 0
+    assert "an n-gram model of the same training texts has" in found["headline"]
+    assert load_causal(str(runs / "scratch_lm")).model.config.tie_word_embeddings
 
 
 def test_monitors_wrote_down_how_it_went(runs: Path) -> None:
