@@ -23,7 +23,8 @@ def dataset_of(examples: Sequence[Example], method: Method, tokenizer: PreTraine
     Raises:
         ValueError: none is left.
     """
-    rows = [row for example in examples for row in _rows(example, method, tokenizer, _has_prompts(examples))]
+    has_prompts = any(example.prompt for example in examples)
+    rows = [row for example in examples for row in _rows(example, method, tokenizer, has_prompts)]
     if not rows:
         wanted = "a prompt" if method in ("grpo", "rloo") else "two responses" if method != "sft" else "a response"
         raise ValueError(f"{method} learns from examples with {wanted}, and of {len(examples):,} none has any")
@@ -37,10 +38,6 @@ def usable(examples: Sequence[Example], method: Method | Literal["ppo"]) -> list
     if method == "sft":
         return [example for example in examples if example.chosen]
     return [example for example in examples if example.prompt and example.chosen and example.rejected]
-
-
-def _has_prompts(examples: Sequence[Example]) -> bool:
-    return any(example.prompt for example in examples)
 
 
 def _rows(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from safetensors.torch import load_file
 
 from detox.alignment.finetune_settings import FinetuneConfig
 from detox.alignment.monitors import Beginning, measure
+from detox.alignment.trl_rows import dataset_of
 from detox.alignment.tuning import DivergedError, asked_of, tune_one_rank
 from detox.classifier.worker import Place
 from detox.data.examples.example import Example, PreparedExamples, Turn, write_part
@@ -194,3 +196,11 @@ def test_examples_that_a_method_cannot_learn_from_are_told(base: Path, tmp_path:
 def test_prompts_that_leave_no_room_are_told(base: Path, examples: PreparedExamples, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no prompt leaves room for a response within 8 tokens"):
         tuned(config("sft", base, tmp_path, **{"model.max_tokens": 8}), examples, tmp_path / "run")
+
+
+def test_many_texts_are_rows_in_a_moment(base: Path) -> None:
+    """100,000 in seconds: nothing of one row looks at all the others."""
+    tokenizer = load_language_model(str(base), "causal_lm").tokenizer
+    started = time.process_time()
+    assert len(dataset_of([Example("", f"text {n}") for n in range(100_000)], "sft", tokenizer)) == 100_000
+    assert time.process_time() - started < 20
