@@ -111,7 +111,7 @@ def scratch_lm() -> FinetuneConfig:
         ),
         data=ExampleSettings.model_construct(source=tyro.MISSING),
         batch=BatchSettings(size=4, per_forward=2),
-        optimiser=FinetuneOptimiserSettings(lr=2e-3, beta2=0.99, weight_decay=0.1, warmup_ratio=0.01, epochs=3),
+        optimiser=FinetuneOptimiserSettings(lr=2e-3, beta2=0.99, weight_decay=0.1, warmup_ratio=0.01, epochs=2),
         sft=SftSettings(packing=True),
         monitor=MonitorSettings(every=1000),
         evaluation=FinetuneEvaluationSettings(texts=0, ngram=5),
