@@ -108,8 +108,9 @@ def flan_t5_ppo_samsum() -> AlignModelConfig:
     little; an outcome that lost them breaks the guards of the report. The judge is another family's, trained by others.
     The rate is that of the examples of TRL's PPO, which S5 used.
     """
-    return AlignModelConfig(
-        model=CausalModelSettings.model_construct(name=tyro.MISSING, lora=LoraSettings(rank=16)),
+    summariser = CausalModelSettings(name="run", lora=LoraSettings(rank=16))
+    config = AlignModelConfig(
+        model=summariser,
         data=ExampleSettings(source=("samsum",)),
         most_prompts=500,
         reward=RewardSettings(
@@ -132,6 +133,7 @@ def flan_t5_ppo_samsum() -> AlignModelConfig:
         evaluation=SUMMARIES.model_copy(update={"judge": "s-nlp/roberta_toxicity_classifier"}),
         scaling=ScalingSettings(num_workers=2, use_gpu=True),
     )
+    return config.model_copy(update={"model": summariser.model_copy(update={"name": tyro.MISSING})})
 
 
 Configs = AlignPolicyConfig | AlignModelConfig
