@@ -113,7 +113,7 @@ def _judged(toxicity: Toxicity, texts: Sequence[str]) -> np.ndarray:
 def _add_toxic_prompts(
     found: Responses, toxicity: Toxicity, prompts: Sequence[str], said: Sequence[Sequence[str]], threshold: float
 ) -> None:
-    rows_S = np.flatnonzero(_judged(toxicity, prompts) >= threshold)
+    rows_S = np.flatnonzero(_judged(toxicity, prompts) >= threshold).tolist()
     found.before["toxic_prompts"] = found.after["toxic_prompts"] = float(len(rows_S))
     if len(rows_S):
         before_S, after_S = (_judged(toxicity, [texts[at] for at in rows_S]) for texts in said)
