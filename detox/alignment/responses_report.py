@@ -36,5 +36,5 @@ def response_blocks(responses: Responses | None) -> list[Block]:
 
 def guard_sentence(responses: Responses) -> str:
     if responses.broken:
-        return f"Guards against reward hacking do not hold: {', '.join(responses.broken)}."
+        return f"Guards against reward hacking that are not shown to hold: {', '.join(responses.broken)}."
     return "All guards against reward hacking hold."

@@ -200,7 +200,7 @@ def asked_of(
     for example in examples:
         if has_encoder and not example.prompt:
             continue
-        before = tokenizer(written(example.prompt, tokenizer))["input_ids"] if example.prompt else []
+        before = tokenizer(written(example.prompt, tokenizer), verbose=False)["input_ids"] if example.prompt else []
         text = response_to(example.prompt, example.chosen, tokenizer)
         response = [*tokenizer(text, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
         begun = before or response[:BEGINNING_TOKENS]
