@@ -1,4 +1,4 @@
-"""Align a model by PPO: a rewriter, or a causal language model (S5; S1 step 14).
+"""Align a model by PPO: a rewriter, or a language model that answers prompts (S5; S1 step 14).
 
 `rewriter_ppo`: less toxicity, the same meaning, no copying. A rewriter that `train_rewriter` trained is the policy; the
 toxic sides of its training pairs are the prompts. Then start and outcome are judged on texts that neither has seen, by
@@ -7,6 +7,9 @@ another judge than the reward.
 `qwen_ppo`: a causal model, whole or by LoRA or QLoRA, goes on from prompts, and is rewarded for what is not toxic.
 `scratch_lm_ppo`: the same of a small one, on two cores.
 
+`flan_t5_ppo_samsum`: an encoder-decoder summarises dialogues, and is rewarded for summaries that are not toxic; guards
+hold what it then says against what it said before.
+
 Each iteration samples responses, has them rewarded (`detox.alignment.rewards`), and takes clipped steps against a KL to
 what the policy was (`detox.alignment.ppo`), data-parallel on Ray Train. (TRL took encoder-decoders until 0.11, and has
 no PPO since 1.13.)
@@ -14,6 +17,7 @@ no PPO since 1.13.)
     python -m rayjobs.align_policy rewriter_ppo --policy.name runs/train-rewriter-embedded-s42 \\
         --reward.scorer runs/train-classifier-minilm-s42
     python -m rayjobs.align_policy qwen_ppo --model.name runs/finetune-qwen-sft-s42 --reward.scorer runs/my-classifier
+    python -m rayjobs.align_policy flan_t5_ppo_samsum --model.name runs/finetune-flan-t5-sft-samsum-s42
 """
 
 from __future__ import annotations
@@ -23,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 import tyro
 
-from detox.alignment.finetune_settings import CausalModelSettings, FinetuneEvaluationSettings
+from detox.alignment.finetune_settings import SUMMARIES, CausalModelSettings, FinetuneEvaluationSettings
 from detox.alignment.ppo_settings import KlSettings, PpoSettings, ScoreSettings
 from detox.alignment.reward_settings import TOXICITY_ONLY, ComponentSettings, RewardSettings
 from detox.alignment.settings import AlignModelConfig, AlignPolicyConfig, PolicySettings
@@ -129,11 +133,47 @@ def scratch_lm_ppo() -> AlignModelConfig:
     )
 
 
+def flan_t5_ppo_samsum() -> AlignModelConfig:
+    """S5: PPO of the adapters that `flan_t5_sft_samsum` left, 50 iterations on 500 dialogues, rewarded by Detoxify.
+
+    S5 rewards toxicity alone, which a dull or a short summary pleases as well. Here ROUGE, length and novelty count a
+    little; an outcome that lost them breaks the guards of the report. The judge is another family's, trained by others.
+    The rate is that of the examples of TRL's PPO, which S5 used.
+    """
+    summariser = CausalModelSettings(name="run", lora=LoraSettings(rank=16))
+    config = AlignModelConfig(
+        model=summariser,
+        data=ExampleSettings(source=("samsum",)),
+        most_prompts=500,
+        reward=RewardSettings(
+            scorer="detoxify/original",
+            components=(
+                ComponentSettings(component="toxicity", weight=0.7),
+                ComponentSettings(component="summary", weight=0.2),
+                ComponentSettings(component="length", weight=0.05),
+                ComponentSettings(component="novelty", weight=0.05),
+            ),
+        ),
+        ppo=PpoSettings(
+            iterations=50,
+            prompts=64,
+            max_new_tokens=64,
+            lr=1.41e-5,
+            kl=KlSettings(coefficient=0.05, target=6.0, horizon=10_000),
+            score=ScoreSettings(scale=True, center=True, missing_eos=1.0),
+        ),
+        evaluation=SUMMARIES.model_copy(update={"judge": "s-nlp/roberta_toxicity_classifier"}),
+        scaling=ScalingSettings(num_workers=2, use_gpu=True),
+    )
+    return config.model_copy(update={"model": summariser.model_copy(update={"name": tyro.MISSING})})
+
+
 Configs = AlignPolicyConfig | AlignModelConfig
 RECIPES: dict[str, Callable[[], Configs]] = {
     "rewriter_ppo": rewriter_ppo,
     "qwen_ppo": qwen_ppo,
     "scratch_lm_ppo": scratch_lm_ppo,
+    "flan_t5_ppo_samsum": flan_t5_ppo_samsum,
 }
 DONE = "DONE"
 

@@ -1,4 +1,5 @@
-"""Tune a causal language model through TRL: SFT, DPO, KTO, GRPO, RLOO, a reward model (S1 steps 12 to 14).
+"""Tune a language model: SFT, DPO, KTO, GRPO, RLOO, a reward model (S1 steps 12 to 14), through TRL; and SFT of
+encoder-decoders, which TRL does not take (S5).
 
 Examples are prepared (`detox.data.examples`), TRL's trainer for the method learns from them on Ray Train, whole or by
 LoRA or QLoRA, watched by monitors (`detox.alignment.monitors`), then the model is measured against what it began as on
@@ -12,6 +13,7 @@ found less harmful. DPO and the others go on from what SFT left: name its run wi
     python -m rayjobs.finetune qwen_sft --scaling.use-gpu True
     python -m rayjobs.finetune qwen_dpo --model.name runs/finetune-qwen-sft-s42 --scaling.use-gpu True
     python -m rayjobs.finetune scratch_lm --data.source runs/prepare-data-files-s42/data
+    python -m rayjobs.finetune flan_t5_sft_samsum
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 import tyro
 
 from detox.alignment.finetune_settings import (
+    SUMMARIES,
     CausalModelSettings,
     FinetuneCheckpointSettings,
     FinetuneConfig,
@@ -129,6 +132,27 @@ def _online(method: str) -> FinetuneConfig:
     return rewarded.model_copy(update={"reward": reward})
 
 
+def flan_t5_sft_samsum() -> FinetuneConfig:
+    """S5: FLAN-T5-base learns SAMSum's summaries, from which `flan_t5_ppo_samsum` of `align_policy` goes on.
+
+    Adapters, rate and epochs are those that Schmid published for FLAN-T5-XXL on SAMSum (2023,
+    philschmid.de/fine-tune-flan-t5-peft). T5 learnt from rows of 512 tokens; longer dialogues are left out.
+    """
+    return FinetuneConfig(
+        method="sft",
+        model=CausalModelSettings(
+            name="google/flan-t5-base", lora=LoraSettings(rank=16, alpha=32.0, dropout=0.05, target_modules=("q", "v"))
+        ),
+        data=ExampleSettings(source=("samsum",)),
+        batch=BatchSettings(size=16, per_forward=8),
+        optimiser=FinetuneOptimiserSettings(lr=1e-3, schedule="linear", epochs=5),
+        monitor=MonitorSettings(every=500, max_new_tokens=64),
+        evaluation=SUMMARIES,
+        checkpoints=FinetuneCheckpointSettings(every_steps=500),
+        scaling=ScalingSettings(num_workers=2, use_gpu=True),
+    )
+
+
 RECIPES: dict[str, Callable[[], FinetuneConfig]] = {
     "qwen_sft": qwen_sft,
     "qwen_dpo": qwen_dpo,
@@ -137,6 +161,7 @@ RECIPES: dict[str, Callable[[], FinetuneConfig]] = {
     "qwen_grpo": qwen_grpo,
     "qwen_rloo": qwen_rloo,
     "scratch_lm": scratch_lm,
+    "flan_t5_sft_samsum": flan_t5_sft_samsum,
 }
 
 

@@ -22,13 +22,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from peft import PeftModel
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
 from detox.alignment.finetune_report import SAMPLES, card, finetune_report, headline
-from detox.alignment.finetune_settings import FinetuneConfig
+from detox.alignment.finetune_settings import ONLINE, FinetuneConfig
 from detox.alignment.monitors import Asked, Beginning, Measured, measure
 from detox.alignment.ngram_baseline import ngram_nats
 from detox.alignment.ranker import Ranker
+from detox.alignment.responses import Responses, compare_responses
+from detox.alignment.responses_report import guard_sentence
 from detox.alignment.settings import AlignModelConfig
 from detox.alignment.trl_rows import usable
 from detox.alignment.tunable import Tunable, written
@@ -39,7 +41,7 @@ from detox.classifier.scorer import load_toxicity
 from detox.data.examples.example import Example, PreparedExamples
 from detox.evaluation.statistics import Comparison, mean_of_means
 from detox.governance.manifest import describe
-from detox.models.loading import device_named, local_folder
+from detox.models.loading import LoadedModel, device_named, local_folder
 from detox.runs.config import digest, identity
 from detox.runs.environment import with_worker
 from detox.runs.progress import say
@@ -62,6 +64,8 @@ class Outcome(NamedTuple):
     after: dict[str, float]
     changes: dict[str, Comparison]
     """Of figures that are a mean over prompts or examples, paired."""
+    responses: Responses | None = None
+    """Where the data have some to compare with; its figures are among the others."""
 
 
 def finish(config: TuningConfig, job: str, recipe: str, run_uri: str, examples_uri: str) -> dict[str, dict[str, Any]]:
@@ -133,17 +137,17 @@ def compare(
         train: what an n-gram model learns from, where the settings ask for one.
     """
     settings, tokenizer = config.evaluation, beginning.loaded.tokenizer
-    asked = asked_of(test, tokenizer, settings.prompts, settings.texts, config, settings.max_new_tokens)
+    asked = asked_of(test, beginning.loaded, settings.prompts, settings.texts, config, settings.max_new_tokens)
     pairs = [example for example in test if example.rejected]
     device = device_named("" if config.scaling.use_gpu else "cpu")
     seed = config.run.seed
     started: Any = beginning.loaded.model.to(device).eval()  # type: ignore[arg-type]
-    before = measure(started, None, tokenizer, asked, settings.max_new_tokens, seed)
-    margins_before_M = margins(started, tokenizer, pairs, config)
+    before = measure(started, None, tokenizer, asked, settings.max_new_tokens, seed, settings.decoding)
+    margins_before_M = margins(started, beginning.loaded, pairs, config)
     reference = Beginning(started, is_adapted=beginning.is_adapted)
     model = load_tuned(artifact, beginning).to(device).eval()
-    after = measure(model, reference, tokenizer, asked, settings.max_new_tokens, seed)
-    margins_M = margins(model, tokenizer, pairs, config) - margins_before_M
+    after = measure(model, reference, tokenizer, asked, settings.max_new_tokens, seed, settings.decoding)
+    margins_M = margins(model, beginning.loaded, pairs, config) - margins_before_M
     toxicity = load_toxicity(settings.judge) if settings.judge else None
     judged = [
         toxicity(one.responses, [""] * len(one.responses)) if toxicity and one.responses else None
@@ -151,16 +155,23 @@ def compare(
     ]
     outcome = outcome_of(before, after, judged, margins_M)
     if settings.ngram and asked.texts:
-        learned = asked_of(train, tokenizer, 1, 0, config, 1).texts
+        learned = asked_of(train, beginning.loaded, 1, 0, config, 1).texts
         begin, vocabulary = beginning_token(tokenizer), len(tokenizer)
         beside_ngram(outcome, after, ngram_nats(learned, asked.texts, begin, vocabulary, settings.ngram))
+    guarded = config.method in (*ONLINE, "ppo")
+    said = compare_responses(asked.examples, before.responses, after.responses, toxicity, settings, guarded)
+    if said is not None:
+        outcome = Outcome(
+            outcome.before | said.before, outcome.after | said.after, outcome.changes | said.changes, said
+        )
     return outcome, responses_table(asked, tokenizer, before, after, judged)
 
 
 def load_tuned(artifact: Path, beginning: Tunable) -> Any:
     """The tuned model: adapters on the very weights that they were trained on, or a whole model."""
     if not (artifact / "adapter_config.json").is_file():
-        return AutoModelForCausalLM.from_pretrained(artifact, dtype=beginning.loaded.model.dtype)
+        kind = AutoModelForSeq2SeqLM if beginning.is_encoder_decoder else AutoModelForCausalLM
+        return kind.from_pretrained(artifact, dtype=beginning.loaded.model.dtype)
     if isinstance(beginning.loaded.model, PeftModel):
         beginning.loaded.model.load_adapter(str(artifact), "tuned")
         beginning.loaded.model.set_adapter("tuned")
@@ -168,13 +179,13 @@ def load_tuned(artifact: Path, beginning: Tunable) -> Any:
     return PeftModel.from_pretrained(beginning.loaded.model, str(artifact))
 
 
-def margins(model: Any, tokenizer: Any, pairs: Sequence[Example], config: TuningConfig) -> np.ndarray:
+def margins(model: Any, loaded: LoadedModel, pairs: Sequence[Example], config: TuningConfig) -> np.ndarray:
     """How much likelier the better response of each pair is, in nats, float64 `[M]`."""
     sums: list[np.ndarray] = []
     for side in ("chosen", "rejected"):
         rows = [Example(example.prompt, getattr(example, side)) for example in pairs]
-        texts = asked_of(rows, tokenizer, 1, 0, config, 1).texts
-        found = measure(model, None, tokenizer, Asked([], texts), 1)
+        texts = asked_of(rows, loaded, 1, 0, config, 1).texts
+        found = measure(model, None, loaded.tokenizer, Asked([], texts), 1)
         sums.append(-found.nats_M * found.tokens_M)
     return sums[0] - sums[1]
 
@@ -257,8 +268,8 @@ def rank_all(config: TuningConfig, artifact: Path, test: Sequence[Example]) -> t
 
 
 def summary_of(outcome: Outcome, config: TuningConfig) -> dict[str, Any]:
-    """Flat figures: `before/…`, `after/…`, `change/…` with `change_low/…` and `change_high/…`, and the headline; what
-    is undefined is left out."""
+    """Flat figures: `before/…`, `after/…`, `change/…` with `change_low/…` and `change_high/…`, of the data's responses
+    `data/…`, the guards' verdict, and the headline; what is undefined is left out."""
     flat: dict[str, Any] = {f"before/{name}": value for name, value in outcome.before.items()}
     flat |= {f"after/{name}": value for name, value in outcome.after.items()}
     for name, change in outcome.changes.items():
@@ -268,5 +279,10 @@ def summary_of(outcome: Outcome, config: TuningConfig) -> dict[str, Any]:
             f"change_high/{name}": change.high,
             f"change_p/{name}": change.p_value,
         }
+    if outcome.responses is not None:
+        flat |= {f"data/{name}": value for name, value in outcome.responses.data.items()}
+        flat |= {f"guard/{guard.name}": float(guard.holds) for guard in outcome.responses.guards}
     known = {name: value for name, value in flat.items() if math.isfinite(value)}
+    if outcome.responses is not None and outcome.responses.guards:
+        known["guards"] = guard_sentence(outcome.responses)
     return known | {"method": config.method, "headline": headline(outcome, config)}

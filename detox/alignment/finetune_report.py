@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from detox.alignment.responses_report import RESPONSE_NAMES, response_blocks
 from detox.classifier.report import RunFacts, data_blocks, reproduction_blocks
 from detox.evaluation import plots
 from detox.evaluation.masking import Mask, excerpt
@@ -29,7 +30,7 @@ NAMES = {
     "lora_norm": "Norm of the adapters",
     "preference_accuracy": "Better response of a pair preferred, share",
     "margin": "Score of the better response over the other's",
-}
+} | RESPONSE_NAMES
 LESS_IS_BETTER = ("toxicity", "nats")
 MAIN = {"sft": "nats", "dpo": "preference_accuracy", "kto": "preference_accuracy", "reward": "preference_accuracy"}
 """The figure by which a method is judged; of the others `toxicity`, where there is a judge."""
@@ -71,6 +72,7 @@ def finetune_report(outcome: Outcome, facts: RunFacts, config: TuningConfig, tab
     """The page, ready to `render()`."""
     report = Report(facts.name, f"{config.method.upper()} of {config.model.name}")
     report.add("Result", Callout(headline(outcome, config), tone_of(outcome, config)), figures_table(outcome))
+    report.add("Responses beside the data's", *response_blocks(outcome.responses))
     report.add(
         "Training", training_figures(facts.events, "train", CURVES, "reward" if config.method == "ppo" else "loss")
     )
@@ -84,6 +86,8 @@ def finetune_report(outcome: Outcome, facts: RunFacts, config: TuningConfig, tab
 
 
 def tone_of(outcome: Outcome, config: TuningConfig) -> Tone:
+    if outcome.responses is not None and outcome.responses.broken:
+        return "bad"
     figure = main_figure(outcome, config)
     if not figure:
         return "warning"

@@ -1,4 +1,4 @@
-"""The settings of tuning a causal language model through TRL, without torch, so that a job's `--help` is instant."""
+"""The settings of tuning a language model, without torch, so that a job's `--help` is instant."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from detox.alignment.guard_settings import GuardSettings
 from detox.alignment.reward_settings import TOXICITY_ONLY, RewardSettings
 from detox.classifier.settings import BatchSettings
 from detox.data.examples.settings import ExampleSettings
@@ -31,7 +32,8 @@ class CausalModelSettings(Config):
     """Of the frozen weights beneath adapters, and of what 4-bit weights are multiplied in."""
     gradient_checkpointing: bool = False
     max_tokens: int = Field(default=512, ge=8)
-    """Of prompt and response together; longer examples are cut at their end."""
+    """Of prompt and response together; longer examples are cut at their end. Of an encoder-decoder of each by itself;
+    examples with a longer prompt are left out."""
     tiny_width: int = Field(default=32, ge=8, multiple_of=8)
     """Of a `tiny/…` model, whose tokenizer is trained on the training texts."""
     tiny_layers: int = Field(default=2, ge=1)
@@ -143,8 +145,17 @@ class FinetuneEvaluationSettings(Config):
     """Order of an n-gram model of the training part, whose perplexity on the same tokens the report sets beside the
     model's; 0: none."""
     max_new_tokens: int = Field(default=48, ge=1)
+    decoding: Literal["sample", "greedy"] = "sample"
+    """How responses are found: drawn at temperature 1, or the likeliest token each time, as one asks for summaries."""
     judge: str = ""
     """Who judges toxicity, another than the reward's scorer; empty: it is not judged."""
+    toxic_prompt: float = Field(default=0.5, ge=0, le=1)
+    """From this toxicity on, by the judge, a prompt is toxic, and responses to it are measured apart."""
+    guards: GuardSettings = GuardSettings()
+
+
+SUMMARIES = FinetuneEvaluationSettings(prompts=0, texts=0, max_new_tokens=64, decoding="greedy")
+"""All of a test part's dialogues, each with its likeliest summary (S5)."""
 
 
 class FinetuneCheckpointSettings(Config):

@@ -1,21 +1,17 @@
-"""What PPO is given to align a causal language model: the model, prompts to go on from, the reward of what it says."""
+"""What PPO is given to align a language model: the model, prompts to answer, the reward of what it says."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
-
-import torch
-from peft import get_peft_model
 
 from detox.alignment.building import build_reward
 from detox.alignment.ppo_setup import Prompt
 from detox.alignment.ranks import Ranks
 from detox.alignment.settings import AlignModelConfig
 from detox.alignment.trl_rows import REFERENCE_RESPONSE, SOURCE
-from detox.alignment.tunable import Tunable, plain_prompt, written
+from detox.alignment.tunable import adapted, plain_prompt, prompt_room, written
 from detox.alignment.tuning import beginning_of
 from detox.alignment.worker import Task
 from detox.data.examples.example import Example, PreparedExamples
@@ -31,19 +27,11 @@ def model_task(config: AlignModelConfig, examples: PreparedExamples, scratch: Pa
     train = examples.part("train")
     tunable = beginning_of(config, train, scratch)
     loaded = adapted(tunable, config.run.seed)
-    prompts, refused = ask(train, loaded, config.model.max_tokens - config.ppo.max_new_tokens)
+    room = prompt_room(loaded.model, config.model.max_tokens, config.ppo.max_new_tokens)
+    prompts, refused = ask(train, loaded, room)
+    prompts = prompts[: config.most_prompts or None]
     texts = [example.chosen for example in train if example.chosen]
     return Task(loaded, prompts, refused, build_reward(config.reward, texts, [""] * len(texts), Ranks()))
-
-
-def adapted(tunable: Tunable, seed: int) -> LoadedModel:
-    """With new adapters where it is to get some."""
-    if tunable.adapters is None:
-        return tunable.loaded
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model: Any = get_peft_model(tunable.loaded.model, tunable.adapters)
-    return replace(tunable.loaded, model=model)
 
 
 def ask(examples: Sequence[Example], loaded: LoadedModel, room: int) -> tuple[list[Prompt], list[dict[str, Any]]]:

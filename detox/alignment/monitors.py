@@ -1,11 +1,11 @@
-"""What becomes of a causal model while it is tuned, measured on the same prompts and texts every time.
+"""What becomes of a language model while it is tuned, measured on the same prompts and texts every time.
 
 Toxicity of what it says, how far it has moved from where it began (KL), how expected held-out responses are to it
 (perplexity), and how large its adapters have grown (S1 step 13; S4 slide 6).
 
 Responses are sampled with a key of their own, so measuring changes nothing of the training: no generator is touched.
 
-Shapes: N prompts, M texts, T tokens of a response, V vocabulary, R rank of an adapter.
+Shapes: N prompts, M texts, B rows of a batch, T tokens of a response, V vocabulary, R rank of an adapter.
 """
 
 from __future__ import annotations
@@ -14,17 +14,19 @@ import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 from peft.tuners.lora import LoraLayer
 from torch import Tensor
+from torch.nn.functional import pad
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from detox.alignment.ngrams import distinct, words
-from detox.alignment.policy import REFERENCE
+from detox.alignment.policy import REFERENCE, Sequences
 from detox.classifier.batching import token_batches
+from detox.data.examples.example import Example
 from detox.rewriter.generation import generate
 from detox.rewriter.generation_settings import GenerationSettings
 
@@ -41,6 +43,8 @@ class Asked(NamedTuple):
     """That it goes on from."""
     texts: list[tuple[list[int], list[int]]]
     """Prompts (perhaps empty) and the responses that the data have."""
+    examples: Sequence[Example] = ()
+    """Those that the prompts are of."""
 
 
 class Measured(NamedTuple):
@@ -98,17 +102,24 @@ class Beginning:
 
 
 def measure(
-    model: Any, beginning: Beginning | None, tokenizer: Any, asked: Asked, max_new_tokens: int, seed: int = 0
+    model: Any,
+    beginning: Beginning | None,
+    tokenizer: Any,
+    asked: Asked,
+    max_new_tokens: int,
+    seed: int = 0,
+    mode: Literal["sample", "greedy"] = "sample",
 ) -> Measured:
     """Measure a model, which is left in the mode that it was in.
 
     Args:
         beginning: None: the model is its own, and its KL 0.
         seed: of sampling, at temperature 1 from the whole distribution.
+        mode: `greedy`: the likeliest token each time instead.
     """
     was_training = model.training
     model.eval()
-    settings = GenerationSettings(mode="sample", max_new_tokens=max_new_tokens, temperature=1.0)
+    settings = GenerationSettings(mode=mode, max_new_tokens=max_new_tokens, temperature=1.0)
     found = generate(model, asked.prompts, settings, seed=seed) if asked.prompts else []
     said = [one.tokens for [one] in found]
     responses = tokenizer.batch_decode(said, skip_special_tokens=True) if said else []
@@ -126,10 +137,9 @@ def measure(
 def _nats(model: Any, rows: Sequence[tuple[Tokens, Tokens]]) -> np.ndarray:
     found_M = np.zeros(len(rows))
     for picked in _batches(rows):
-        logprobs_BLV, spans = _logprobs(model, [rows[at] for at in picked])
-        for at, row, (begin, end) in zip(picked, logprobs_BLV, spans, strict=True):
-            ids = torch.tensor([*rows[at][0], *rows[at][1]], device=row.device)[begin:end]
-            found_M[at] = -float(row[begin - 1 : end - 1].gather(1, ids[:, None]).mean())
+        for at, logs_TV in zip(picked, _logprobs(model, [rows[at] for at in picked]), strict=True):
+            ids_T = torch.tensor(rows[at][1][-len(logs_TV) :], device=logs_TV.device)
+            found_M[at] = -float(logs_TV.gather(1, ids_T[:, None]).mean())
     return found_M
 
 
@@ -138,12 +148,11 @@ def _kl(model: Any, beginning: Beginning, rows: Sequence[tuple[Tokens, Tokens]])
     found_N = np.zeros(len(rows))
     for picked in _batches(rows):
         batch = [rows[at] for at in picked]
-        now_BLV, spans = _logprobs(model, batch)
-        with beginning.of(model) as before:
-            before_BLV, _ = _logprobs(before, batch)
-        kl_BL = (now_BLV.exp() * (now_BLV - before_BLV)).sum(-1)
-        for at, row, (begin, end) in zip(picked, kl_BL, spans, strict=True):
-            found_N[at] = float(row[begin - 1 : end - 1].mean())
+        now = _logprobs(model, batch)
+        with beginning.of(model) as reference:
+            before = _logprobs(reference, batch)
+        for at, now_TV, before_TV in zip(picked, now, before, strict=True):
+            found_N[at] = float((now_TV.exp() * (now_TV - before_TV)).sum(-1).mean())
     return found_N
 
 
@@ -155,15 +164,32 @@ def _batches(rows: Sequence[tuple[Tokens, Tokens]]) -> Iterator[list[int]]:
     return (picked.tolist() for picked in token_batches(order, lengths, BATCH_TOKENS))
 
 
-def _logprobs(model: Any, rows: Sequence[tuple[Tokens, Tokens]]) -> tuple[Tensor, list[tuple[int, int]]]:
-    """Log-probabilities `[B, L, V]` after each token, and from where to where each row has its response."""
+def _logprobs(model: Any, rows: Sequence[tuple[Tokens, Tokens]]) -> list[Tensor]:
+    """Log-probabilities `[T, V]` of what can stand at each token of each response; but not at the first token of a text
+    without a prompt, before which nothing stands."""
+    if model.config.is_encoder_decoder:
+        return _decoded(model, rows)
     ids = [[*prompt, *response] for prompt, response in rows]
     length = max(map(len, ids))
     ids_BL = torch.tensor([row + [0] * (length - len(row)) for row in ids], device=model.device)
     mask_BL = torch.tensor([[1] * len(row) + [0] * (length - len(row)) for row in ids], device=model.device)
     logits_BLV = model(input_ids=ids_BL, attention_mask=mask_BL, use_cache=False).logits
-    spans = [(max(1, len(prompt)), len(row)) for (prompt, _), row in zip(rows, ids, strict=True)]
-    return logits_BLV.float().log_softmax(-1), spans
+    logs_BLV = logits_BLV.float().log_softmax(-1)
+    return [logs_LV[max(1, len(p)) - 1 : len(p) + len(r) - 1] for logs_LV, (p, r) in zip(logs_BLV, rows, strict=True)]
+
+
+def _decoded(model: Any, rows: Sequence[tuple[Tokens, Tokens]]) -> list[Tensor]:
+    """The same of an encoder-decoder, whose responses begin after the decoder's start token."""
+    prompts, responses = zip(*rows, strict=True)
+    batch = Sequences.of(prompts, responses, 0, model.device)
+    logits_BTV = model(
+        input_ids=batch.prompts_BP,
+        attention_mask=batch.prompt_mask_BP,
+        decoder_input_ids=pad(batch.responses_BT[:, :-1], (1, 0), value=model.config.decoder_start_token_id),
+        use_cache=False,
+    ).logits
+    logs_BTV = logits_BTV.float().log_softmax(-1)
+    return [logs_TV[: len(response)] for logs_TV, response in zip(logs_BTV, responses, strict=True)]
 
 
 def lora_norm(model: Any) -> float:

@@ -75,12 +75,14 @@ class AlignPolicyConfig(JobConfig):
 
 
 class AlignModelConfig(JobConfig):
-    """Everything that determines one causal language model that PPO has aligned."""
+    """Everything that determines one language model, causal or encoder-decoder, that PPO has aligned."""
 
     method: Literal["ppo"] = "ppo"
     model: CausalModelSettings
     data: ExampleSettings = ExampleSettings()
     """Its prompts are asked; its responses, where there are some, are what perplexity is measured on."""
+    most_prompts: int = Field(default=0, ge=0)
+    """Different prompts that are asked: the first so many of the training part that leave room; 0: all."""
     reward: RewardSettings = RewardSettings(components=TOXICITY_ONLY)
     """S1 step 14: toxicity alone, for PPO."""
     ppo: PpoSettings = PpoSettings()

@@ -7,15 +7,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from peft import LoraConfig, PeftModel, TaskType
+import torch
+from peft import LoraConfig, PeftModel, TaskType, get_peft_model
 from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerBase
 
 from detox.alignment.finetune_settings import CausalModelSettings
 from detox.alignment.policy import REFERENCE
 from detox.data.examples.example import Prompt
 from detox.models import tiny
-from detox.models.causal import adapters_base, load_causal
-from detox.models.loading import LoadedModel, fetched, load_language_model, locate
+from detox.models.causal import adapters_base, kind_of, load_adapted
+from detox.models.loading import Kind, LoadedModel, fetched, load_language_model, locate
+from detox.models.seq2seq import load_seq2seq
 
 TURNS = {"user": "\n\nHuman: ", "assistant": "\n\nAssistant: "}
 """How a dialogue is written for a model without a chat template: as hh-rlhf writes it."""
@@ -33,6 +35,10 @@ class Tunable(NamedTuple):
         """Whether adapters are trained, and nothing else."""
         return self.adapters is not None or isinstance(self.loaded.model, PeftModel)
 
+    @property
+    def is_encoder_decoder(self) -> bool:
+        return bool(self.loaded.model.config.is_encoder_decoder)
+
 
 def load_tunable(settings: CausalModelSettings, texts: Sequence[str], seed: int, scratch: Path) -> Tunable:
     """The same on every rank and after every restart.
@@ -42,23 +48,24 @@ def load_tunable(settings: CausalModelSettings, texts: Sequence[str], seed: int,
         scratch: where a `tiny/…` model is written, since TRL loads references by name.
 
     Raises:
-        ValueError: the name leads to no causal model, or to adapters that are to get more.
+        ValueError: the name leads to no language model, or to adapters that are to get more.
     """
     options: dict[str, Any] = {"dtype": settings.dtype, "four_bit": settings.four_bit}
+    kind = kind_of(settings.name)
     if settings.name.startswith("tiny/"):
-        return Tunable(_built(settings, texts, seed, scratch), None)
+        return Tunable(_built(settings, kind, texts, seed, scratch), None)
     if adapters_base(settings.name):
-        loaded = with_end_of_turn(load_causal(settings.name, **options))
+        loaded = with_end_of_turn(load_adapted(settings.name, kind, **options))
         model: Any = loaded.model
         for name, parameter in model.named_parameters():
             parameter.requires_grad_("lora_" in name)
         model.load_adapter(str(fetched(locate(settings.name))), REFERENCE)
         model.set_adapter("default")
         return Tunable(loaded, None)
-    loaded = with_end_of_turn(load_language_model(settings.name, "causal_lm", **options))
+    loaded = with_end_of_turn(load_language_model(settings.name, kind, **options))
     loaded.model.config._name_or_path = str(fetched(locate(settings.name)))
-    lora = settings.lora
-    return Tunable(loaded, adapters_of(settings, TaskType.CAUSAL_LM) if lora.rank else None)
+    task = TaskType.CAUSAL_LM if kind == "causal_lm" else TaskType.SEQ_2_SEQ_LM
+    return Tunable(loaded, adapters_of(settings, task) if settings.lora.rank else None)
 
 
 def with_end_of_turn(loaded: LoadedModel) -> LoadedModel:
@@ -92,9 +99,22 @@ def adapters_of(settings: CausalModelSettings, task: TaskType) -> LoraConfig:
     )
 
 
-def _built(settings: CausalModelSettings, texts: Sequence[str], seed: int, scratch: Path) -> LoadedModel:
-    options = tiny_options(settings)
-    loaded = load_language_model(settings.name, "causal_lm", texts_for_tokenizer=texts, seed=seed, **options)
+def adapted(tunable: Tunable, seed: int) -> LoadedModel:
+    """With new adapters where it is to get some."""
+    if tunable.adapters is None:
+        return tunable.loaded
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model: Any = get_peft_model(tunable.loaded.model, tunable.adapters)
+    return replace(tunable.loaded, model=model)
+
+
+def _built(settings: CausalModelSettings, kind: Kind, texts: Sequence[str], seed: int, scratch: Path) -> LoadedModel:
+    options: dict[str, Any] = {"texts_for_tokenizer": texts, "seed": seed} | tiny_options(settings)
+    if kind == "seq2seq_lm":
+        loaded = load_seq2seq(settings.name, **options)
+    else:
+        loaded = load_language_model(settings.name, kind, **options)
     folder = scratch / "beginning"
     loaded.model.save_pretrained(folder)
     loaded.tokenizer.save_pretrained(folder)
@@ -105,6 +125,9 @@ def _built(settings: CausalModelSettings, texts: Sequence[str], seed: int, scrat
 def tiny_options(settings: CausalModelSettings) -> dict[str, Any]:
     """Config keys of a `tiny/…` model, by the names of its family."""
     family = tiny.architecture(settings.name.removeprefix("tiny/"))
+    if "d_model" in family.sizes:  # T5, whose positions are relative
+        layers = {"num_layers": settings.tiny_layers, "num_heads": settings.tiny_heads}
+        return {"hidden": settings.tiny_width, "vocab_size": settings.tiny_vocabulary, **layers}
     is_gpt2 = "n_embd" in family.sizes
     shape: dict[str, Any] = {
         "n_layer" if is_gpt2 else "num_hidden_layers": settings.tiny_layers,
@@ -123,8 +146,6 @@ def with_ranking_head(tunable: Tunable, settings: CausalModelSettings, seed: int
     Raises:
         ValueError: the name leads to adapters, which have no such head.
     """
-    import torch
-
     if isinstance(tunable.loaded.model, PeftModel):
         raise ValueError(f"{settings.name} is adapters, and a ranker begins with a whole model: merge them first")
     with torch.random.fork_rng(devices=[]):
@@ -163,6 +184,11 @@ def response_to(prompt: Prompt, text: str, tokenizer: PreTrainedTokenizerBase) -
 
 def as_messages(prompt: Prompt) -> list[dict[str, str]]:
     return [{"role": turn.role, "content": turn.text} for turn in prompt if not isinstance(turn, str)]
+
+
+def prompt_room(model: Any, max_tokens: int, response: int) -> int:
+    """Most tokens of a prompt: an encoder-decoder reads it by itself, a causal model together with the response."""
+    return max_tokens if model.config.is_encoder_decoder else max_tokens - response
 
 
 def plain_prompt(prompt: Prompt) -> str:

@@ -25,15 +25,17 @@ from detox.alignment.grpo import RewardStateCallback, online_trainer
 from detox.alignment.monitors import Asked, Beginning, MonitorCallback, measure
 from detox.alignment.preference import PREFERENCE_TRAINERS
 from detox.alignment.ranks import Ranks
+from detox.alignment.seq2seq_sft import seq2seq_trainer
 from detox.alignment.settings import AlignModelConfig
 from detox.alignment.sft import sft_trainer
-from detox.alignment.trl_rows import dataset_of
-from detox.alignment.tunable import Tunable, load_tunable, response_to, with_ranking_head, written
+from detox.alignment.trl_rows import dataset_of, usable
+from detox.alignment.tunable import Tunable, load_tunable, prompt_room, response_to, with_ranking_head, written
 from detox.classifier.scorer import load_toxicity
 from detox.classifier.training import common_arguments
 from detox.classifier.worker import Place
 from detox.classifier.zero import await_builds, deepspeed_config
 from detox.data.examples.example import Example, PreparedExamples
+from detox.models.loading import LoadedModel
 
 TEXTS_FOR_TOKENIZER = 20_000
 
@@ -80,6 +82,9 @@ def tune_one_rank(
             f"no prompt leaves room for a response within {config.model.max_tokens} tokens: raise --model.max-tokens"
         )
     trainer.remove_callback(PrinterCallback)
+    if beginning is not None and tunable.is_encoder_decoder and resume_from is None:
+        learnt = len(trainer.train_dataset)  # type: ignore[arg-type]
+        tell("data", 0, {"examples": learnt, "left_out": len(usable(train, "sft")) - learnt})
     if beginning is not None and config.method != "reward":
         own.append(monitor(config, trainer, tunable, beginning, examples.part("validation"), tell))
     for callback in (*own, DivergedCallback(), *callbacks):
@@ -117,7 +122,9 @@ def build_trainer(
     rank: int,
     resume_from: Path | None,
 ) -> tuple[Trainer, list[TrainerCallback]]:
-    """TRL's trainer for the method, and the callbacks that it needs."""
+    """The trainer for the method, and the callbacks that it needs: TRL's, but that has none for encoder-decoders."""
+    if tunable.is_encoder_decoder:
+        return seq2seq_trainer(config, tunable, common, train), []
     rows = dataset_of(train, config.method, tunable.loaded.tokenizer)
     if config.method in ONLINE:
         texts = [example.chosen for example in train if example.chosen]
@@ -129,7 +136,7 @@ def build_trainer(
 
 
 def trl_arguments(config: FinetuneConfig, scratch: Path, ranks: int, tunable: Tunable) -> dict[str, Any]:
-    """What all of TRL's trainers are told.
+    """What all trainers are told, TRL's and the other.
 
     Raises:
         ValueError: a precision that the hardware does not have.
@@ -163,7 +170,7 @@ def monitor(
 ) -> MonitorCallback:
     settings, tokenizer = config.monitor, tunable.loaded.tokenizer
     toxicity = load_toxicity(settings.scorer) if settings.scorer else None
-    asked = asked_of(validation, tokenizer, settings.prompts, settings.texts, config, settings.max_new_tokens)
+    asked = asked_of(validation, tunable.loaded, settings.prompts, settings.texts, config, settings.max_new_tokens)
 
     def judged(texts: Sequence[str]) -> np.ndarray:
         assert toxicity is not None
@@ -178,7 +185,7 @@ def monitor(
 
 def asked_of(
     examples: Sequence[Example],
-    tokenizer: Any,
+    loaded: LoadedModel,
     prompts: int,
     texts: int,
     config: FinetuneConfig | AlignModelConfig,
@@ -187,20 +194,27 @@ def asked_of(
     """The first so many prompts (0: all) that leave room for an answer, and the first so many responses of the data.
 
     A text without a prompt stands after the token that texts begin with (without one, the one that the last text ended
-    with), and is gone on from its first words.
+    with), and is gone on from its first words; an encoder has nothing of it to read, so there it is left out.
     """
-    most, begin = config.model.max_tokens, [beginning_token(tokenizer)]
+    tokenizer: Any = loaded.tokenizer
+    most, has_encoder = config.model.max_tokens, loaded.model.config.is_encoder_decoder
+    begin = [beginning_token(tokenizer)]
     found_prompts, found_texts = list[list[int]](), list[tuple[list[int], list[int]]]()
+    asked = list[Example]()
+    room, least_room = (prompt_room(loaded.model, most, response) for response in (max_new_tokens, 1))
     for example in examples:
-        before = tokenizer(written(example.prompt, tokenizer))["input_ids"] if example.prompt else begin
+        if has_encoder and not example.prompt:
+            continue
+        before = tokenizer(written(example.prompt, tokenizer), verbose=False)["input_ids"] if example.prompt else begin
         text = response_to(example.prompt, example.chosen, tokenizer)
         response = [*tokenizer(text, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
         begun = before if example.prompt else begin + response[:BEGINNING_TOKENS]
-        if 0 < len(begun) <= most - max_new_tokens and (not prompts or len(found_prompts) < prompts):
+        if 0 < len(begun) <= room and (not prompts or len(found_prompts) < prompts):
             found_prompts.append(begun)
-        if example.chosen and len(before) < most and (not texts or len(found_texts) < texts):
-            found_texts.append((before, response[: most - len(before)]))
-    return Asked(found_prompts, found_texts)
+            asked.append(example)
+        if example.chosen and len(before) <= least_room and (not texts or len(found_texts) < texts):
+            found_texts.append((before, response[: most if has_encoder else most - len(before)]))
+    return Asked(found_prompts, found_texts, asked)
 
 
 def beginning_token(tokenizer: Any) -> int:

@@ -1,4 +1,7 @@
-"""Causal language models by name: `tiny/gpt2`, a folder, a run, or `owner/name@revision` of the hub; with adapters."""
+"""Language models by name: `tiny/gpt2`, a folder, a run, or `owner/name@revision` of the hub; with adapters.
+
+Causal ones, and those that answer prompts of either kind: an encoder-decoder reads the prompt, and writes the response.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,17 @@ from typing import Any
 
 from peft import PeftModel
 
-from detox.models.loading import LoadedModel, explained, load_language_model, locate
+from detox.models.loading import Kind, LoadedModel, check_available, explained, load_language_model, locate
 from detox.models.weights import base_of_adapters
 
 
 def load_causal(name: str, **options: Any) -> LoadedModel:
-    """A causal language model in evaluation mode with its tokenizer; adapters stand on the base that they name.
+    """A causal language model; see `load_adapted`."""
+    return load_adapted(name, "causal_lm", **options)
+
+
+def load_adapted(name: str, kind: Kind, **options: Any) -> LoadedModel:
+    """A language model in evaluation mode with its tokenizer; adapters stand on the base that they name.
 
     Args:
         options: see `load_language_model`.
@@ -25,16 +33,16 @@ def load_causal(name: str, **options: Any) -> LoadedModel:
     """
     base = adapters_base(name)
     if not base:
-        return load_language_model(name, "causal_lm", **options)
-    location, loaded = locate(name), load_language_model(base, "causal_lm", **options)
+        return load_language_model(name, kind, **options)
+    location, loaded = locate(name), load_language_model(base, kind, **options)
     with explained(location):
         model: Any = PeftModel.from_pretrained(loaded.model, location.source, revision=location.revision)
     return replace(loaded, model=model.eval(), name=location.name)
 
 
-def load_merged(name: str, **options: Any) -> LoadedModel:
+def load_merged(name: str, kind: Kind = "causal_lm", **options: Any) -> LoadedModel:
     """The same with adapters added to the weights that they stand on, so that nothing is left of them but their sum."""
-    loaded = load_causal(name, **options)
+    loaded = load_adapted(name, kind, **options)
     model: Any = loaded.model
     return replace(loaded, model=model.merge_and_unload().eval()) if isinstance(model, PeftModel) else loaded
 
@@ -50,3 +58,14 @@ def adapters_base(name: str) -> str:
     location = locate(name)
     with explained(location):
         return base_of_adapters(location)
+
+
+def kind_of(name: str) -> Kind:
+    """Whether the model called `name`, or the one that these adapters stand on, is an encoder-decoder, at the price of
+    its config file.
+
+    Raises:
+        ValueError: see `detox.models.loading.check_available`.
+    """
+    config = check_available(adapters_base(name) or name)
+    return "seq2seq_lm" if config.is_encoder_decoder else "causal_lm"

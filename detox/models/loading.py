@@ -38,6 +38,8 @@ from detox.models.embedded import minilm_folder
 from detox.runs.storage import Storage
 
 Dtype = Literal["float32", "bfloat16", "float16"]
+Kind = Literal["causal_lm", "seq2seq_lm"]
+"""Of a model that writes: a decoder alone, or an encoder-decoder."""
 
 PINNED: dict[str, str] = {
     "microsoft/mdeberta-v3-base": "a0484667b22365f84929a935b5e50a51f71f159d",
@@ -261,7 +263,7 @@ def _pretrained(location: Location, labels: Sequence[str], dtype: Dtype) -> Load
 
 def load_language_model(
     name: str,
-    head: Literal["causal_lm", "seq2seq_lm"],
+    head: Kind,
     *,
     texts_for_tokenizer: Sequence[str] = tiny.DEFAULT_TEXTS,
     seed: int = 0,
@@ -329,7 +331,7 @@ def keep_gradients(model: PreTrainedModel) -> None:
             module.support_avx512bf16_for_cpu = False
 
 
-def check_kind(name: str, config: PretrainedConfig, head: Literal["causal_lm", "seq2seq_lm"]) -> None:
+def check_kind(name: str, config: PretrainedConfig, head: Kind) -> None:
     """Raises:
     ModelUnavailableError: an encoder-decoder where a decoder alone is wanted, or the other way round.
     """

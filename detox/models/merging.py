@@ -7,7 +7,7 @@ from typing import Any
 
 from detox.classifier.model_scorers import model_parent
 from detox.governance.manifest import write_manifest
-from detox.models.causal import adapters_base, load_merged
+from detox.models.causal import adapters_base, kind_of, load_merged
 
 
 def merge(name: str, folder: Path, dtype: str = "float32") -> Path:
@@ -25,7 +25,7 @@ def merge(name: str, folder: Path, dtype: str = "float32") -> Path:
     if folder.exists() and any(folder.iterdir()):
         raise ValueError(f"{folder} is not empty: name a new folder")
     parent = model_parent(name)
-    loaded = load_merged(name, dtype=dtype)
+    loaded = load_merged(name, kind_of(name), dtype=dtype)
     model: Any = loaded.model
     model.save_pretrained(folder)
     loaded.tokenizer.save_pretrained(folder)

@@ -13,8 +13,8 @@ from detox.classifier.scorer import check_toxicity
 from detox.classifier.training import resolve_precision
 from detox.data.examples.example import PreparedExamples
 from detox.data.examples.prepare import locate_examples
-from detox.models.causal import adapters_base
-from detox.models.loading import check_available, check_kind
+from detox.models.causal import adapters_base, kind_of
+from detox.models.loading import check_available
 from detox.runs.storage import Storage
 from rayjobs.ray_glue.data import is_prepared
 from rayjobs.ray_glue.launch import check_inside
@@ -34,11 +34,13 @@ def check_tuning(config: FinetuneConfig | AlignModelConfig) -> None:
     """What can be known to fail before any work.
 
     Raises:
-        ValueError: examples, a model, a scorer, a judge or a ranker that are not there.
+        ValueError: examples, a model, a scorer, a judge or a ranker that are not there, or settings that an
+            encoder-decoder does not go with.
     """
     if not is_prepared(config.data):
         locate_examples(config.data)
-    check_kind(config.model.name, check_available(adapters_base(config.model.name) or config.model.name), "causal_lm")
+    if kind_of(config.model.name) == "seq2seq_lm":
+        check_encoder_decoder(config)
     scorers = [config.evaluation.judge]
     if isinstance(config, FinetuneConfig):
         scorers.append(config.monitor.scorer)
@@ -54,15 +56,37 @@ def check_tuning(config: FinetuneConfig | AlignModelConfig) -> None:
     check_inside(config.scaling, {"run.storage": config.run.storage})
 
 
+def check_encoder_decoder(config: FinetuneConfig | AlignModelConfig) -> None:
+    """Raises:
+    ValueError: a method or a setting that is for decoders alone.
+    """
+    name = config.model.name
+    if config.method not in ("sft", "ppo"):
+        raise ValueError(
+            f"{name} is an encoder-decoder, and TRL's {config.method} takes decoders alone: set method to sft, align "
+            "it by python -m rayjobs.align_policy, or name a causal model"
+        )
+    if config.model.four_bit:
+        raise ValueError(f"{name} is an encoder-decoder, which is not tuned in four bits: set model.four_bit to false")
+    if isinstance(config, FinetuneConfig) and config.sft.packing:
+        raise ValueError(
+            f"{name} is an encoder-decoder, which reads each prompt by itself, so nothing can be packed: set "
+            "sft.packing to false"
+        )
+
+
 def check_examples(config: FinetuneConfig | AlignModelConfig, examples: Storage) -> None:
     """Raises:
     ValueError: a part has nothing that the method can learn from or be measured by; before any worker starts.
     """
+    needs_prompts = kind_of(config.model.name) == "seq2seq_lm"
     with tempfile.TemporaryDirectory(prefix="detox-examples-") as scratch:
         prepared = PreparedExamples.open(examples.localise(Path(scratch)))
         for part in ("train", "validation", "test"):
-            if not usable(prepared.part(part), config.method):
+            found = usable(prepared.part(part), config.method)
+            if not found or (needs_prompts and not any(example.prompt for example in found)):
+                wanted = "an encoder-decoder needs a prompt and a response" if found else WANTED[config.method]
                 raise ValueError(
-                    f"the {part} part has no example that {config.method} can use: {WANTED[config.method]}; name other "
-                    "data, or change --data.ratios"
+                    f"the {part} part has no example that {config.method} can use: {wanted}; name other data, or "
+                    "change --data.ratios"
                 )

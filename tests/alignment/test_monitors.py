@@ -98,3 +98,41 @@ def test_a_copy_is_kept_of_a_model_that_is_trained_whole(built: TinyModel) -> No
         model.get_output_embeddings().weight.normal_()
     found = measure(model, beginning, built.tokenizer, Asked([[3, 4]], []), 4)
     assert found.kl_N[0] > 0.1
+
+
+@pytest.fixture(scope="module")
+def summariser() -> TinyModel:
+    return tiny.build("t5", head="seq2seq_lm", vocab_size=300)
+
+
+def decoded(model: torch.nn.Module, prompt: list[int], response: list[int]) -> torch.Tensor:
+    """Of an encoder-decoder: its own loss, token by token, from the labels."""
+    labels = torch.tensor([response])
+    return model(input_ids=torch.tensor([prompt]), labels=labels).logits[0].log_softmax(-1)
+
+
+@torch.no_grad()
+def test_an_encoder_decoder_is_asked_for_every_token_of_a_response(summariser: TinyModel) -> None:
+    rows = [([3, 4, 5, 1], [6, 7, 1]), ([12, 1], [13, 1]), ([5, 6, 7, 8, 9, 1], [9, 8, 7, 6, 1])]
+    found = measure(summariser.model, None, summariser.tokenizer, Asked([], rows), 4)
+    for (prompt, response), nats in zip(rows, found.nats_M, strict=True):
+        said = decoded(summariser.model, prompt, response)
+        assert nats == pytest.approx(-float(said.gather(1, torch.tensor(response)[:, None]).mean()), rel=1e-5)
+    assert found.tokens_M.tolist() == [3, 2, 5]
+
+
+@torch.no_grad()
+def test_kl_of_an_encoder_decoder_is_that_of_its_decoder(summariser: TinyModel) -> None:
+    model = copy.deepcopy(summariser.model)
+    beginning = Beginning(model, is_adapted=False)
+    model.get_output_embeddings().weight.normal_(std=0.3)
+    asked = Asked([[3, 4, 1], [5, 1]], [])
+    found = measure(model, beginning, summariser.tokenizer, asked, 5, mode="greedy")
+    again = measure(model, beginning, summariser.tokenizer, asked, 5, seed=1, mode="greedy")
+    assert again.responses == found.responses
+    for prompt, text_kl in zip(asked.prompts, found.kl_N, strict=True):
+        [ids] = model.generate(torch.tensor([prompt]), max_new_tokens=5, do_sample=False)
+        said = [token for token in ids[1:].tolist() if token != 1]
+        now, before = decoded(model, prompt, said), decoded(summariser.model, prompt, said)
+        assert text_kl == pytest.approx(float((now.exp() * (now - before)).sum(-1).mean()), rel=1e-4)
+        assert text_kl > 0.01

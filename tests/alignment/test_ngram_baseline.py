@@ -38,9 +38,10 @@ def test_a_text_is_measured_from_its_first_token(name: str) -> None:
     tokenizer: Any = built.tokenizer
     settings = validated(FinetuneConfig, {"method": "sft", "model": {"name": "any", "max_tokens": 32}})
     texts = ["Thank you for your edit", "Shut up"]
-    asked = asked_of([Example("", text) for text in texts], tokenizer, 0, 0, settings, 8)
+    loaded = LoadedModel(built.model, tokenizer, name, "")
+    asked = asked_of([Example("", text) for text in texts], loaded, 0, 0, settings, 8)
     found = measure(built.model, None, tokenizer, asked, 8)
     ids = [[*tokenizer(text, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id] for text in texts]
-    logs = LanguageModel(LoadedModel(built.model, tokenizer, name, "")).logprobs(ids)
+    logs = LanguageModel(loaded).logprobs(ids)
     np.testing.assert_allclose(found.nats_M, [-one.mean() for one in logs], rtol=1e-4)
     assert found.tokens_M.tolist() == [len(one) for one in ids]

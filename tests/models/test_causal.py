@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig, TaskType, get_peft_model
 
 from detox import cli
 from detox.governance.manifest import verify_manifest
 from detox.models import tiny
-from detox.models.causal import adapters_base, load_causal
+from detox.models.causal import adapters_base, kind_of, load_adapted, load_causal
 from detox.models.loading import ModelUnavailableError, load_language_model
 
 
@@ -89,3 +89,21 @@ def test_four_bit_layers_keep_their_gradients_after_an_evaluation(folder: Path) 
     logits(model)
     assert torch.equal(before, gradient())
     assert before.abs().min() > 0
+
+
+def test_adapters_of_an_encoder_decoder_are_known_for_what_they_are_and_merged(tmp_path: Path) -> None:
+    base = tiny.write_checkpoint("t5", tmp_path / "t5", head="seq2seq_lm")
+    lora = LoraConfig(task_type=TaskType.SEQ_2_SEQ_LM, target_modules=["q", "v"], init_lora_weights=False)
+    model = get_peft_model(load_adapted(str(base), "seq2seq_lm").model, lora).eval()
+    model.save_pretrained(tmp_path / "adapters")
+    assert kind_of(str(tmp_path / "adapters")) == kind_of("tiny/t5") == "seq2seq_lm"
+    assert kind_of("tiny/gpt2") == "causal_lm"
+    assert cli.main(["merge", str(tmp_path / "adapters"), str(tmp_path / "whole")]) == 0
+    ids = torch.tensor([[5, 6, 1]])
+    with torch.no_grad():
+        said, merged, plain = (
+            one(input_ids=ids, labels=ids).logits
+            for one in (model, *(load_adapted(str(tmp_path / at), "seq2seq_lm").model for at in ("whole", "t5")))
+        )
+    torch.testing.assert_close(merged, said, atol=1e-5, rtol=1e-4)
+    assert not torch.allclose(plain, said, atol=1e-2)

@@ -1,5 +1,6 @@
-"""Every recipe of `finetune`, and the causal ones of `align_policy`, runs two steps as it stands: Qwen's name, template
-and layers from the stub hub, QLoRA in four bits on the CPU. And what a run leaves, refuses, and goes on from."""
+"""Every recipe of `finetune`, and those of `align_policy` that take its models, runs two steps as it stands: names,
+templates and layers of Qwen and FLAN-T5 from the stub hub, QLoRA in four bits on the CPU. And what a run leaves,
+refuses, and goes on from."""
 
 from __future__ import annotations
 
@@ -13,13 +14,14 @@ import torch
 
 from detox.alignment.finetune_settings import FinetuneConfig
 from detox.governance.manifest import verify_manifest
+from detox.models import tiny
 from detox.models.causal import load_causal
 from detox.runs.config import override
 from rayjobs import align_policy, finetune
 from tests.hub import run_python, stub_hub
 from tests.hub_contents import write_datasets, write_lines, write_models
 
-QWEN = "Qwen/Qwen1.5-1.8B"
+QWEN, FLAN, JUDGE = "Qwen/Qwen1.5-1.8B", "google/flan-t5-base", "s-nlp/roberta_toxicity_classifier"
 TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
@@ -44,15 +46,17 @@ RECIPES: dict[str, list[str]] = {
     "qwen_grpo": [*STEPS, *REWARDED, "--batch.size", "8"],
     "qwen_rloo": [*STEPS, *REWARDED, "--batch.size", "8"],
     "scratch_lm": [*STEPS, "--data.source", "{tmp}/texts.jsonl", "--evaluation.ngram", "2"],
+    "flan_t5_sft_samsum": STEPS,
 }  # fmt: skip
 """What each needs of its user beside `SHORT`, in the order in which one uses another."""
 PPO = [
     "--reward.scorer", "lexicon:{tmp}/words.txt", "--ppo.iterations", "2", "--ppo.prompts", "8",
     "--ppo.max-new-tokens", "4", "--checkpoints.every", "1",
 ]  # fmt: skip
-ALIGNED: dict[str, list[str]] = {
+ALIGN_POLICY: dict[str, list[str]] = {
     "qwen_ppo": PPO,
     "scratch_lm_ppo": [*PPO, "--model.name", "{tmp}/runs/scratch_lm"],
+    "flan_t5_ppo_samsum": [*PPO, "--model.name", "{tmp}/runs/flan_t5_sft_samsum"],
 }
 RUN_EACH = """
 import json, sys
@@ -70,11 +74,15 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (tmp / "words.txt").write_text("idiot\nstupid\n")
     write_lines(tmp / "texts.jsonl", [{"chosen": f"thank you for edit {n} of {n * n}, well done"} for n in range(200)])
     models = write_models(tmp / "hub", {QWEN: "qwen2"}, head="causal_lm", hidden=64)
+    models |= write_models(tmp / "hub", {FLAN: "t5"}, head="seq2seq_lm")
+    models |= write_models(
+        tmp / "hub", {JUDGE: "roberta"}, head="sequence_classification", id2label={0: "neutral", 1: "toxic"}
+    )
     settings = models[QWEN] / "tokenizer_config.json"
     settings.write_text(json.dumps(json.loads(settings.read_text()) | {"chat_template": TEMPLATE}))
     words = {
         recipe: [*own, *SHORT, "--run.storage", "{tmp}/runs", "--run.name", recipe]
-        for recipe, own in (RECIPES | ALIGNED).items()
+        for recipe, own in (RECIPES | ALIGN_POLICY).items()
     }
     with stub_hub(tmp / "hf_home", models=models, datasets=write_datasets(tmp / "hub", rows=60)) as hub:
         run_python(hub, RUN_EACH, json.dumps(words).replace("{tmp}", str(tmp)))
@@ -88,31 +96,34 @@ def summary(run: Path) -> dict[str, Any]:
 
 def test_every_recipe_is_here() -> None:
     assert RECIPES.keys() == finetune.RECIPES.keys()
-    assert align_policy.RECIPES.keys() == {"rewriter_ppo", *ALIGNED}
+    assert align_policy.RECIPES.keys() == {"rewriter_ppo", *ALIGN_POLICY}
 
 
-@pytest.mark.parametrize("recipe", [*RECIPES, *ALIGNED])
+@pytest.mark.parametrize("recipe", [*RECIPES, *ALIGN_POLICY])
 def test_a_run_is_complete(runs: Path, recipe: str) -> None:
     run = runs / recipe
     assert (run / "COMPLETE").exists()
     manifest = verify_manifest(run / "artifact")
-    job = "align_policy" if recipe in ALIGNED else "finetune"
+    job = "align_policy" if recipe in ALIGN_POLICY else "finetune"
     assert (manifest["job"], manifest["run"]) == (job, recipe)
     assert "config_sha256" in manifest
     page = (run / "report.html").read_text(encoding="utf-8")
     assert "Before and after" in page
     assert ("<svg" in page) == (recipe != "qwen_reward")  # two steps give one line of training, and no curve
     assert (run / "artifact/README.md").read_text().startswith("---\n")
-    assert "on unseen" in summary(run)["headline"].lower() or recipe in ("qwen_grpo", "qwen_rloo", *ALIGNED)
+    assert "on unseen" in summary(run)["headline"].lower() or recipe in ("qwen_grpo", "qwen_rloo", *ALIGN_POLICY)
 
 
-@pytest.mark.parametrize("recipe", ["qwen_sft", "qwen_kto", "qwen_grpo", "qwen_ppo"])
+@pytest.mark.parametrize(
+    "recipe", ["qwen_sft", "qwen_kto", "qwen_grpo", "qwen_ppo", "flan_t5_sft_samsum", "flan_t5_ppo_samsum"]
+)
 def test_adapters_name_their_base_at_its_commit(runs: Path, recipe: str) -> None:
     artifact = runs / recipe / "artifact"
     facts = json.loads((artifact / "adapter_config.json").read_text())
-    assert facts["base_model_name_or_path"] == QWEN
+    is_flan = recipe.startswith("flan")
+    assert facts["base_model_name_or_path"] == (FLAN if is_flan else QWEN)
     assert len(facts["revision"]) == 40
-    assert sorted(facts["target_modules"]) == ["q_proj", "v_proj"]
+    assert sorted(facts["target_modules"]) == (["q", "v"] if is_flan else ["q_proj", "v_proj"])
     assert (artifact / "adapter_model.safetensors").is_file()
     assert not list(artifact.glob("*.bin"))
     assert not (artifact / "model.safetensors").exists()
@@ -137,6 +148,17 @@ def test_a_model_from_nothing_is_set_beside_an_n_gram_model(runs: Path) -> None:
     assert found["change_high/below_ngram"] < 0
     assert "an n-gram model of the same training texts has" in found["headline"]
     assert load_causal(str(runs / "scratch_lm")).model.config.tie_word_embeddings
+
+
+def test_summaries_are_held_against_the_datas_and_against_those_before(runs: Path) -> None:
+    """Of the SFT model figures alone, for it learnt from no reward; with a judge toxic dialogues are counted."""
+    plain, rewarded = summary(runs / "flan_t5_sft_samsum"), summary(runs / "flan_t5_ppo_samsum")
+    for found in (plain, rewarded):
+        assert {"change/rougeL", "change_low/rougeL", "after/words", "before/copied", "data/words"} <= found.keys()
+    assert plain.keys().isdisjoint({"guards", "data/toxicity", "guard/length"})
+    assert {"guards", "guard/rougeL", "guard/length", "guard/copies", "after/toxic_prompts"} <= rewarded.keys()
+    assert {"change/toxicity", "data/toxicity"} <= rewarded.keys()
+    assert "Guards against reward hacking" in (runs / "flan_t5_ppo_samsum/report.html").read_text(encoding="utf-8")
 
 
 def test_monitors_wrote_down_how_it_went(runs: Path) -> None:
@@ -209,9 +231,18 @@ def test_a_stopped_run_goes_on_bit_equal_and_a_finished_one_is_left_alone(
         ({"model.name": "./nowhere"}, "is no folder here"),
         ({"method": "dpo"}, "the train part has no example that dpo can use: it needs a prompt and two responses"),
         ({"evaluation.judge": "lexicon:nowhere.txt"}, "nowhere.txt"),
+        ({"model.name": "tiny/t5"}, "no example that sft can use: an encoder-decoder needs a prompt and a response"),
+        (
+            {"model.name": "tiny/t5", "method": "dpo"},
+            "tiny/t5 is an encoder-decoder, and TRL's dpo takes decoders alone",
+        ),
+        ({"model.name": "tiny/t5", "sft.packing": True}, "nothing can be packed"),
+        ({"model.name": "{tmp}/t5", "model.lora.rank": 4, "model.four_bit": True}, "not tuned in four bits"),
     ],
 )
 def test_what_cannot_work_stops_before_any_training(patch: dict[str, Any], said: str, tmp_path: Path) -> None:
+    tiny.write_checkpoint("t5", tmp_path / "t5", head="seq2seq_lm")
+    patch = {key: value.format(tmp=tmp_path) if key == "model.name" else value for key, value in patch.items()}
     with pytest.raises((ValueError, OSError), match=said):
         finetune.run(small(tmp_path, **patch), "qwen_sft")
     assert not (tmp_path / "runs/small/checkpoints").exists()

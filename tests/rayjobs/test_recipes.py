@@ -27,6 +27,7 @@ from rayjobs.__main__ import jobs
 from rayjobs.train_classifier import JIGSAW_LABELS
 from tests.hub import HEAD_COMMIT, run_python, stub_hub
 from tests.hub_contents import write_csv, write_datasets, write_lines, write_models
+from tests.rayjobs.test_finetune import ALIGN_POLICY
 from tests.rayjobs.test_finetune import RECIPES as FINETUNE
 from tests.rayjobs.test_rewriter_recipes import TRAIN_REWRITER
 
@@ -57,11 +58,7 @@ PREPARE_DATA: dict[str, dict[str, object]] = {
 }
 """The same for data: a local copy where the hub has none."""
 SMOKE_TESTED: dict[str, set[str]] = {
-    "align_policy": {
-        "rewriter_ppo",
-        "qwen_ppo",
-        "scratch_lm_ppo",
-    },  # in tests/rayjobs/test_align_policy.py and test_finetune.py
+    "align_policy": {"rewriter_ppo", *ALIGN_POLICY},  # in tests/rayjobs/test_align_policy.py and test_finetune.py
     "finetune": set(FINETUNE),  # in tests/rayjobs/test_finetune.py
     "train_classifier": set(TRAIN_CLASSIFIER),
     "train_rewriter": set(TRAIN_REWRITER),  # in tests/rayjobs/test_rewriter_recipes.py

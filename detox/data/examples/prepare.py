@@ -26,7 +26,7 @@ from detox.runs.config import digest
 
 REMEDY = "name the columns with --data.prompt-column, --data.chosen-column and --data.rejected-column"
 REJECTS = "rejects.jsonl"
-CODE_VERSION = 1
+CODE_VERSION = 2
 """Of what a source and settings give."""
 
 
@@ -42,8 +42,11 @@ class Located(NamedTuple):
 
     @property
     def kept_parts(self) -> set[str]:
-        """Parts that stay as the source has them: all, where it has a validation part, else its test part."""
+        """Parts that stay as the source has them: all, where it has a validation part, else its test part; none where
+        there is nothing else to train on."""
         named = {SPLIT_NAMES.get(part.split or "", "") for part in self.parts}
+        if named.isdisjoint({"train", ""}):
+            return set()
         return named - {""} if "validation" in named else named & {"test"}
 
 
@@ -113,7 +116,8 @@ def prepare_examples(settings: ExampleSettings, folder: Path, seed: int) -> None
                 continue
             seen.add(example)
             named = SPLIT_NAMES.get(part.split or "", "")
-            dealt = named if named in located.kept_parts else part_of(example, named, settings, seed)
+            kept = located.kept_parts
+            dealt = named if named in kept else part_of(example, named if kept else "", settings, seed)
             parts[dealt].append(example)
     if not seen:
         why = f"; the first of {len(rejects):,} refused rows: {rejects[0]['reason']}" if rejects else ""

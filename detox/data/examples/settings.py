@@ -23,7 +23,8 @@ class ExampleSettings(Config):
     """Read only this many examples of each source; 0: all."""
     ratios: tuple[float, float, float] = (0.9, 0.05, 0.05)
     """Shares of train, validation and test: prompts are dealt by their hash, so the same one is in one part only. A
-    test part that a source has stays that, and so do all its parts where it has a validation part."""
+    test part that a source has stays that, and so do all its parts where it has a validation part; a source without a
+    training part (a local copy of one file, say) is dealt whole."""
 
     @model_validator(mode="after")
     def _are_shares(self) -> ExampleSettings:

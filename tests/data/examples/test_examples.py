@@ -92,6 +92,16 @@ def test_summaries_and_continuations_have_prompts(tmp_path: Path) -> None:
     assert sorted(found) == [Example("He was", " late"), Example(summarise, "A greets.")]
 
 
+@pytest.mark.parametrize("part", ["train", "dev", "test"])
+def test_a_local_copy_of_one_part_is_dealt_to_all(part: str, tmp_path: Path) -> None:
+    rows = [{"dialogue": f"A: hi {n}", "summary": f"A greets {n}."} for n in range(200)]
+    write_lines(tmp_path / f"dialogsum.{part}.jsonl", rows)
+    found = prepared(tmp_path / "1", source=("dialogsum",), local=str(tmp_path), ratios=(0.5, 0.25, 0.25))
+    sizes = [len(found.part(name)) for name in ("train", "validation", "test")]
+    assert sum(sizes) == 200
+    assert sizes == pytest.approx([100, 50, 50], abs=25)
+
+
 def test_a_prompt_is_in_one_part_and_the_source_s_test_part_stays() -> None:
     settings = ExampleSettings(ratios=(0.5, 0.25, 0.25))
     parts = {part_of(Example("same", str(n)), "", settings, seed=3) for n in range(50)}
