@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from peft import get_peft_model
 
-from detox.alignment.building import build_reward
+from detox.alignment.building import COLOCATED, RewardModels, build_reward
 from detox.alignment.ppo_setup import Prompt
 from detox.alignment.ranks import Ranks
 from detox.alignment.settings import AlignModelConfig
@@ -22,8 +22,13 @@ from detox.data.examples.example import Example, PreparedExamples
 from detox.models.loading import LoadedModel
 
 
-def model_task(config: AlignModelConfig, examples: PreparedExamples, scratch: Path) -> Task:
+def model_task(
+    config: AlignModelConfig, examples: PreparedExamples, scratch: Path, models: RewardModels = COLOCATED
+) -> Task:
     """The same on every rank and after every restart.
+
+    Args:
+        models: of the reward.
 
     Raises:
         ValueError: a name that leads to nothing.
@@ -33,7 +38,8 @@ def model_task(config: AlignModelConfig, examples: PreparedExamples, scratch: Pa
     loaded = adapted(tunable, config.run.seed)
     prompts, refused = ask(train, loaded, config.model.max_tokens - config.ppo.max_new_tokens)
     texts = [example.chosen for example in train if example.chosen]
-    return Task(loaded, prompts, refused, build_reward(config.reward, texts, [""] * len(texts), Ranks()))
+    reward = build_reward(config.reward, texts, [""] * len(texts), Ranks(), models)
+    return Task(loaded, prompts, refused, reward)
 
 
 def adapted(tunable: Tunable, seed: int) -> LoadedModel:
