@@ -120,7 +120,7 @@ def reward_pool(pool: RewardPoolSettings, scaling: ScalingSettings) -> Iterator[
         "max_restarts": scaling.max_failures,
         "max_task_retries": -1,  # a model's answer depends on nothing before it
     }
-    start = ray.remote(RewardActor)
+    start: Any = ray.remote(RewardActor)
     actors = [start.options(name=name, **options).remote(device, scaling.threads_per_worker) for name in names]
     try:
         _await([actor.ready.remote() for actor in actors], pool)

@@ -24,13 +24,14 @@ class Case(NamedTuple):
     lora: bool = False
 
 
-CASES = [Case("ddp"), Case("zero1"), Case("zero2"), Case("zero1", "qwen2", True), Case("zero2", "qwen2", True)]
+CASES = [Case("ddp"), Case("zero1"), Case("zero2"), Case("zero2", "qwen2", True)]
 
 
 def settings(strategy: str, lora: bool) -> PpoSettings:
     """Three prompts a minibatch, one a pass: one of two ranks has one of them, and fills up what the other needs."""
     return changed(
         iterations=2,
+        epochs=1,
         prompts=6,
         tokens_per_forward=1,
         schedule="linear",
@@ -138,19 +139,17 @@ def test_a_checkpoint_of_two_ranks_goes_on_on_one(folder: Path, case: Case, stra
 def test_zero2_keeps_no_gradient_of_a_whole_parameter(lora: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where ZeRO-1 has them all until the step."""
     left: list[int] = []
+    take_step = PpoTrainer._take_step
+
+    def watched(self: PpoTrainer) -> float:
+        left.append(sum(parameter.grad is not None for parameter in self._trained))
+        return take_step(self)
+
+    monkeypatch.setattr(PpoTrainer, "_take_step", watched)
     for strategy in ("zero1", "zero2"):
         one = trainer("qwen2", settings(strategy, lora), lora)
-        taken = one._take_step
-        monkeypatch.setattr(
-            one, "_take_step", lambda one=one, taken=taken: left.append(whole_gradients(one)) or taken()
-        )
         one.step()
-    count = len(weights(one))
-    assert left == [count] * 4 + [0] * 4
-
-
-def whole_gradients(one: PpoTrainer) -> int:
-    return sum(parameter.grad is not None for parameter in one._trained)
+    assert left == [len(weights(one))] * 2 + [0] * 2
 
 
 @pytest.mark.parametrize("lora", [False, True])
