@@ -39,6 +39,7 @@ from detox.runs.config import ScalingSettings
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from detox.alignment.building import RewardModels
     from detox.alignment.worker import Task
     from detox.classifier.worker import Place
     from detox.runs.rundir import RunDirectory
@@ -188,6 +189,7 @@ def run(config: Configs, recipe: str) -> dict[str, Any]:
     from detox.runs.progress import Listener
     from rayjobs.ray_glue.job import run_once, sign_each
     from rayjobs.ray_glue.launch import check_paths, connect, on_one_node
+    from rayjobs.ray_glue.reward_pool import check_room_beside
 
     check_paths(config)
     check_config(config)
@@ -196,6 +198,7 @@ def run(config: Configs, recipe: str) -> dict[str, Any]:
     def work(directory: RunDirectory) -> None:
         if config.scaling.num_workers:
             connect(config)
+            check_room_beside(config.reward.pool, config.scaling)
         data = prepared(config)
         print(f"data: {data.uri}", flush=True)
         if not directory.storage.child(TRAINED).exists(DONE):
@@ -237,11 +240,13 @@ def check_rewriter(config: AlignPolicyConfig) -> None:
     from detox.rewriter.comparison import check_judges
     from detox.runs.storage import Storage
     from rayjobs.ray_glue.launch import check_inside
+    from rayjobs.ray_glue.reward_pool import check_pool
 
     read_facts(rewriter_folder(config.policy.name))
     sources = config.data.source
     if not (len(sources) == 1 and Storage(sources[0]).exists(FACTS)):
         locate_pairs(config.data)
+    check_pool(config.reward, config.scaling)
     check_reward(config.reward)
     check_judges(config.evaluation.judges)
     check_inside(config.scaling, {"run.storage": config.run.storage})
@@ -301,6 +306,7 @@ def train(config: Configs, directory: RunDirectory, data: Storage) -> None:
     """All iterations, on Ray Train or inside this process, from the run's last checkpoint."""
     from detox.runs.progress import Follower, Listener
     from rayjobs.ray_glue.fit import fit
+    from rayjobs.ray_glue.reward_pool import reward_pool
 
     kind = "pairs" if isinstance(config, AlignPolicyConfig) else "examples"
     settings = {"config": config.model_dump(mode="json"), "run": directory.uri, "data": data.uri, "kind": kind}
@@ -308,7 +314,9 @@ def train(config: Configs, directory: RunDirectory, data: Storage) -> None:
         if config.scaling.num_workers == 0:
             train_inside(settings)
         else:
-            fit(train_worker, settings, directory, config.scaling, config.checkpoints.keep, score=None)
+            with reward_pool(config.reward.pool, config.scaling) as actors:
+                settings["reward_actors"] = actors
+                fit(train_worker, settings, directory, config.scaling, config.checkpoints.keep, score=None)
 
 
 def train_worker(settings: dict[str, Any]) -> None:
@@ -316,6 +324,7 @@ def train_worker(settings: dict[str, Any]) -> None:
     from detox.data.examples.example import FACTS as EXAMPLES
     from detox.data.pairs.prepared import FACTS as PAIRS
     from rayjobs.ray_glue.report import await_uploads, report_checkpoint
+    from rayjobs.ray_glue.reward_pool import pooled_models
     from rayjobs.ray_glue.seat import seated
 
     facts = PAIRS if settings["kind"] == "pairs" else EXAMPLES
@@ -324,11 +333,11 @@ def train_worker(settings: dict[str, Any]) -> None:
         def keep(iteration: int, save: Callable[[Path], None]) -> None:
             made = seat.place.scratch / f"iteration-{iteration}"
             made.mkdir()
-            if seat.place.rank == 0:
-                save(made)
+            save(made)
             report_checkpoint(seat.checkpoints, made, iteration)
 
-        train_rank(settings, seat.place, seat.local, seat.resume_from, keep)
+        models = pooled_models(settings["reward_actors"], seat.place.rank)
+        train_rank(settings, seat.place, seat.local, seat.resume_from, keep, models)
         await_uploads(seat.checkpoints)
 
 
@@ -338,6 +347,7 @@ def train_inside(settings: dict[str, Any]) -> None:
     import tempfile
     from pathlib import Path
 
+    from detox.alignment.building import COLOCATED
     from detox.alignment.worker import STATE
     from detox.classifier.worker import Place
     from detox.runs.storage import Storage
@@ -357,7 +367,7 @@ def train_inside(settings: dict[str, Any]) -> None:
 
     with tempfile.TemporaryDirectory(prefix="detox-pairs-") as scratch:
         found = sorted(path.parent for path in folder.glob(f"step-*/{STATE}"))
-        train_rank(settings, Place(0, 1, folder), Path(scratch), found[-1] if found else None, keep)
+        train_rank(settings, Place(0, 1, folder), Path(scratch), found[-1] if found else None, keep, COLOCATED)
 
 
 def train_rank(
@@ -366,11 +376,13 @@ def train_rank(
     local: Path,
     resume_from: Path | None,
     keep: Callable[[int, Callable[[Path], None]], None],
+    models: RewardModels,
 ) -> None:
     """Train on one rank; rank 0 writes events, and at the end what was trained.
 
     Args:
         keep: makes a checkpoint of an iteration; called on every rank.
+        models: of the reward.
     """
     from detox.alignment.worker import align_one_rank, begin
     from detox.runs.config import validated
@@ -397,19 +409,19 @@ def train_rank(
             keep(iteration, save)
 
     begin(config.run.seed, config.scaling)
-    task = task_of(config, Storage(settings["data"]).localise(local), local)
+    task = task_of(config, Storage(settings["data"]).localise(local), local, models)
     if place.rank == 0:
         keep_rejects(directory, task.refused, "texts that the model cannot read")
     use_gpu = config.scaling.use_gpu
     save = align_one_rank(task, config.ppo, config.run.seed, use_gpu, resume_from, on_iteration, on_start)
     for tracker in trackers:
         tracker.close()
+    made = local / TRAINED
+    made.mkdir()
+    if is_rewriter:
+        save(made)
     if place.rank == 0:
-        made = local / TRAINED
-        made.mkdir()
-        if is_rewriter:
-            save(made)
-        else:
+        if not is_rewriter:
             save_model(task.loaded.model, made)
         directory.storage.upload(made, TRAINED)
         directory.storage.child(TRAINED).write_text(DONE, "")
@@ -421,17 +433,17 @@ def save_model(model: Any, folder: Path) -> None:
     model.save_pretrained(folder, **only)
 
 
-def task_of(config: Configs, data: Path, local: Path) -> Task:
+def task_of(config: Configs, data: Path, local: Path, models: RewardModels) -> Task:
     """What PPO is given: of pairs a rewriter's task, of examples a language model's."""
     if isinstance(config, AlignPolicyConfig):
         from detox.alignment.rewriter_task import rewriter_task
         from detox.data.pairs.prepared import PreparedPairs
 
-        return rewriter_task(config, PreparedPairs.open(data))
+        return rewriter_task(config, PreparedPairs.open(data), models)
     from detox.alignment.model_task import model_task
     from detox.data.examples.example import PreparedExamples
 
-    return model_task(config, PreparedExamples.open(data), local)
+    return model_task(config, PreparedExamples.open(data), local, models)
 
 
 def main() -> None:

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 import tyro
 
 from detox.alignment.finetune_settings import (
+    ONLINE,
     SUMMARIES,
     CausalModelSettings,
     FinetuneCheckpointSettings,
@@ -33,7 +34,7 @@ from detox.alignment.finetune_settings import (
     MonitorSettings,
     SftSettings,
 )
-from detox.alignment.reward_settings import TOXICITY_ONLY, RewardSettings
+from detox.alignment.reward_settings import TOXICITY_ONLY, RewardPoolSettings, RewardSettings
 from detox.classifier.settings import BatchSettings
 from detox.data.examples.settings import ExampleSettings
 from detox.rewriter.settings import LoraSettings
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 
     from transformers import TrainerCallback
 
+    from detox.alignment.building import RewardModels
     from detox.classifier.worker import Place
     from detox.runs.rundir import RunDirectory
     from detox.runs.storage import Storage
@@ -178,6 +180,7 @@ def run(config: FinetuneConfig, recipe: str) -> dict[str, Any]:
     from rayjobs.ray_glue.data import examples_stage
     from rayjobs.ray_glue.job import run_once, sign_each
     from rayjobs.ray_glue.launch import check_paths, connect, on_one_node
+    from rayjobs.ray_glue.reward_pool import check_room_beside
     from rayjobs.ray_glue.tuning import check_examples, check_tuning
 
     check_paths(config)
@@ -187,6 +190,7 @@ def run(config: FinetuneConfig, recipe: str) -> dict[str, Any]:
     def work(directory: RunDirectory) -> None:
         if config.scaling.num_workers:
             connect(config)
+            check_room_beside(pool_of(config), config.scaling)
         examples = examples_stage(config.data, config.run.seed, Storage(config.run.storage))
         check_examples(config, examples)
         if config.preference.candidates:
@@ -230,27 +234,37 @@ def candidates_stage(config: FinetuneConfig, examples: Storage) -> Storage:
         )
 
 
+def pool_of(config: FinetuneConfig) -> RewardPoolSettings:
+    """That of the rewards, where the method asks for any."""
+    return config.reward.pool if config.method in ONLINE else RewardPoolSettings()
+
+
 def train(config: FinetuneConfig, directory: RunDirectory, examples: Storage) -> None:
     """All steps, on Ray Train or inside this process, from the run's last checkpoint."""
     from detox.runs.progress import Follower, Listener
     from rayjobs.ray_glue.fit import fit
+    from rayjobs.ray_glue.reward_pool import reward_pool
 
     settings = {"config": config.model_dump(mode="json"), "run": directory.uri, "examples": examples.uri}
     with Follower(directory, "perplexity"), Listener(directory):
         if config.scaling.num_workers == 0:
             train_inside(settings)
         else:
-            fit(train_worker, settings, directory, config.scaling, config.checkpoints.keep, score=None)
+            with reward_pool(pool_of(config), config.scaling) as actors:
+                settings["reward_actors"] = actors
+                fit(train_worker, settings, directory, config.scaling, config.checkpoints.keep, score=None)
 
 
 def train_worker(settings: dict[str, Any]) -> None:
     """One Ray Train worker."""
     from detox.data.examples.example import FACTS
     from rayjobs.ray_glue.report import ReportCallback
+    from rayjobs.ray_glue.reward_pool import pooled_models
     from rayjobs.ray_glue.seat import seated
 
     with seated(settings["run"], settings["examples"], FACTS) as seat:
-        train_rank(settings, seat.place, seat.local, seat.resume_from, [ReportCallback(seat.checkpoints)])
+        models = pooled_models(settings["reward_actors"], seat.place.rank)
+        train_rank(settings, seat.place, seat.local, seat.resume_from, [ReportCallback(seat.checkpoints)], models)
 
 
 def train_inside(settings: dict[str, Any]) -> None:
@@ -258,13 +272,14 @@ def train_inside(settings: dict[str, Any]) -> None:
     import tempfile
     from pathlib import Path
 
+    from detox.alignment.building import COLOCATED
     from detox.classifier.worker import Place
     from detox.runs.storage import Storage
     from rayjobs.ray_glue.fit import CHECKPOINTS, last_trainer_checkpoint
 
     folder = Storage(settings["run"]).child(CHECKPOINTS).local_path
     with tempfile.TemporaryDirectory(prefix="detox-examples-") as scratch:
-        train_rank(settings, Place(0, 1, folder), Path(scratch), last_trainer_checkpoint(folder), [])
+        train_rank(settings, Place(0, 1, folder), Path(scratch), last_trainer_checkpoint(folder), [], COLOCATED)
 
 
 def train_rank(
@@ -273,8 +288,13 @@ def train_rank(
     local: Path,
     resume_from: Path | None,
     callbacks: Sequence[TrainerCallback],
+    models: RewardModels,
 ) -> None:
-    """Train on one rank; rank 0 writes events, and at the end the model."""
+    """Train on one rank; rank 0 writes events, and at the end the model.
+
+    Args:
+        models: of the reward.
+    """
     from detox.alignment.finetune_finish import TRAINED
     from detox.alignment.tuning import tune_one_rank
     from detox.classifier.progress import TrackerCallback, tracker_for
@@ -293,7 +313,7 @@ def train_rank(
             tracker.log(event, step, figures)
 
     examples = PreparedExamples.open(Storage(settings["examples"]).localise(local))
-    save = tune_one_rank(config, examples, place, tell, [*own, *callbacks], resume_from)
+    save = tune_one_rank(config, examples, place, tell, [*own, *callbacks], resume_from, models)
     made = local / TRAINED
     save(made)
     if tracker:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -38,10 +39,27 @@ BEST_BITS, WORST_BITS = 1.5, 5.0
 """Bits a character, to a character model, of the most and the least fluent texts."""
 
 
+def model_nats(name: str, device: str = "") -> Judge:
+    """Nats a token, by the language model called so."""
+    from detox.alignment.perplexity import language_model
+
+    return language_model(name, device).nats
+
+
+class RewardModels(NamedTuple):
+    """Who computes what rewards ask of models, by a model's name: by default this process."""
+
+    scorer: Callable[[str], Scorer] = load_scorer
+    nats: Callable[[str], Judge] = model_nats
+
+
+COLOCATED = RewardModels()
+
+
 class SharedScorer:
     """A scorer whose work the ranks share out: each scores every so many texts and tells the others.
 
-    Every rank must be given the same texts.
+    Every rank must be given the same texts. Where it fails on one rank, it does on all.
     """
 
     def __init__(self, scorer: Scorer, ranks: Ranks) -> None:
@@ -52,9 +70,21 @@ class SharedScorer:
         return self._scorer.labels
 
     def score(self, texts: Sequence[str]) -> Scores:
-        mine = self._scorer.score(self._ranks.mine(texts)).values_NL
-        rows = self._ranks.gathered(list(mine))
+        rows = self._ranks.shared(texts, lambda mine: list(self._scorer.score(mine).values_NL))
         return Scores(self.labels, np.array(rows, np.float32).reshape(len(texts), len(self.labels)))
+
+
+def shared_judge(judge: Judge, ranks: Ranks) -> Judge:
+    """The same for what gives a figure a text."""
+    return lambda texts: np.array(ranks.shared(texts, lambda mine: list(judge(mine))), np.float64)
+
+
+def needs_models(settings: RewardSettings) -> bool:
+    """Whether a component asks what `RewardModels` computes."""
+    wanted = {one.component for one in settings.components}
+    return bool(wanted & {"toxicity", "acceptability"}) or (
+        "fluency" in wanted and settings.language_model != CHARACTERS
+    )
 
 
 def check_reward(settings: RewardSettings) -> None:
@@ -82,7 +112,11 @@ def check_reward(settings: RewardSettings) -> None:
 
 
 def build_reward(
-    settings: RewardSettings, neutral: Sequence[str], langs: Sequence[str], ranks: Ranks
+    settings: RewardSettings,
+    neutral: Sequence[str],
+    langs: Sequence[str],
+    ranks: Ranks,
+    models: RewardModels = COLOCATED,
 ) -> CompositeReward:
     """The composite reward with the components that the settings name, and no other.
 
@@ -94,7 +128,7 @@ def build_reward(
     """
 
     def toxicity() -> Reward:
-        scorer = load_scorer(settings.scorer)
+        scorer = models.scorer(settings.scorer)
         label = settings.label or toxicity_label(settings.scorer, scorer.labels)
         label_index(scorer.labels, label)
         return ToxicityReward(SharedScorer(scorer, ranks), label)
@@ -103,13 +137,11 @@ def build_reward(
         if settings.language_model == CHARACTERS:
             nats = _character_nats(CharacterModel.fit(neutral, langs))
             return FluencyReward(nats, BEST_BITS * math.log(2), WORST_BITS * math.log(2))
-        from detox.alignment.perplexity import language_model
-
-        return FluencyReward(language_model(settings.language_model).nats)
+        return FluencyReward(shared_judge(models.nats(settings.language_model), ranks))
 
     def acceptability() -> Reward:
         name, _, label = settings.acceptability.partition("#")
-        return AcceptabilityReward(SharedScorer(load_scorer(name), ranks), label)
+        return AcceptabilityReward(SharedScorer(models.scorer(name), ranks), label)
 
     makers: dict[str, Callable[[], Reward]] = {
         "toxicity": toxicity,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from detox.alignment.building import build_reward
+from detox.alignment.building import COLOCATED, RewardModels, build_reward
 from detox.alignment.ppo_setup import Prompt
 from detox.alignment.ranks import Ranks
 from detox.alignment.settings import AlignModelConfig
@@ -18,8 +18,13 @@ from detox.data.examples.example import Example, PreparedExamples
 from detox.models.loading import LoadedModel
 
 
-def model_task(config: AlignModelConfig, examples: PreparedExamples, scratch: Path) -> Task:
+def model_task(
+    config: AlignModelConfig, examples: PreparedExamples, scratch: Path, models: RewardModels = COLOCATED
+) -> Task:
     """The same on every rank and after every restart.
+
+    Args:
+        models: of the reward.
 
     Raises:
         ValueError: a name that leads to nothing.
@@ -31,7 +36,8 @@ def model_task(config: AlignModelConfig, examples: PreparedExamples, scratch: Pa
     prompts, refused = ask(train, loaded, room)
     prompts = prompts[: config.most_prompts or None]
     texts = [example.chosen for example in train if example.chosen]
-    return Task(loaded, prompts, refused, build_reward(config.reward, texts, [""] * len(texts), Ranks()))
+    reward = build_reward(config.reward, texts, [""] * len(texts), Ranks(), models)
+    return Task(loaded, prompts, refused, reward)
 
 
 def ask(examples: Sequence[Example], loaded: LoadedModel, room: int) -> tuple[list[Prompt], list[dict[str, Any]]]:

@@ -36,6 +36,7 @@ from detox.alignment.ppo_setup import Prompt, autocast_dtype, check_ppo, kl_cont
 from detox.alignment.ranks import Ranks
 from detox.alignment.rollout import PolicyRollout, Response, Rollout
 from detox.alignment.scores import Reward, ScoreNormaliser, scores_of
+from detox.alignment.steps import steps_of
 
 Figures = dict[str, float]
 
@@ -85,8 +86,8 @@ class PpoTrainer:
             policy.model.activation_checkpointing_enable()
         self._rollout = rollout or PolicyRollout(policy, settings.max_new_tokens)
         self._trained = [parameter for parameter in policy.parameters() if parameter.requires_grad]
-        self._optimizer = torch.optim.AdamW(self._trained, lr=settings.lr, weight_decay=settings.weight_decay)
-        self._schedule = torch.optim.lr_scheduler.LambdaLR(self._optimizer, lr_share(settings))
+        self._steps = steps_of(settings, self._trained, self._ranks)
+        self._schedule = torch.optim.lr_scheduler.LambdaLR(self._steps.optimizer, lr_share(settings))
         self.kl_controller = kl_controller(settings)
         self._normaliser = ScoreNormaliser(settings.score)
         self._dtype = autocast_dtype(settings.precision)
@@ -140,12 +141,15 @@ class PpoTrainer:
         }
 
     def state_dict(self) -> dict[str, Any]:
-        """All that the next iteration depends on, weights included; the reference is not among it."""
+        """All that the next iteration depends on, weights included; the reference is not among it.
+
+        Every rank must call it; that of rank 0 is whole.
+        """
         trained = {name: value for name, value in self._policy.named_parameters() if value.requires_grad}
         return {
             "iteration": self.iteration,
             "weights": {name: value.detach().cpu() for name, value in trained.items()},
-            "optimizer": self._optimizer.state_dict(),
+            "optimizer": self._steps.state_dict(),
             "schedule": self._schedule.state_dict(),
             "kl_controller": self.kl_controller.state_dict(),
             "normaliser": self._normaliser.state_dict(),
@@ -169,7 +173,7 @@ class PpoTrainer:
             for name, parameter in trained.items():
                 parameter.copy_(state["weights"][name])
         self.iteration = state["iteration"]
-        self._optimizer.load_state_dict(state["optimizer"])
+        self._steps.load_state_dict(state["optimizer"])
         self._schedule.load_state_dict(state["schedule"])
         self.kl_controller.load_state_dict(state["kl_controller"])
         self._normaliser.load_state_dict(state["normaliser"])
@@ -274,7 +278,7 @@ class PpoTrainer:
     def _gradients(self, minibatch: Minibatch) -> Tensor:
         """Accumulate them over the parts; sums over the tokens of policy loss, value loss, clipped and step KL."""
         settings = self._settings
-        self._optimizer.zero_grad(set_to_none=True)
+        self._steps.clear()
         sums = torch.zeros(4, device=self._policy.device)
         for part in minibatch.parts:
             with self._autocast():
@@ -288,6 +292,7 @@ class PpoTrainer:
                 kl_BT = kl_estimate(now.logprobs_BT, part.reference_BT, settings.kl.estimator)
                 loss_BT = loss_BT + self.kl_controller.coefficient * kl_BT
             ((loss_BT * part.weight_BT).sum() / minibatch.tokens).backward()
+            self._steps.passed()
             with torch.no_grad():
                 gone_BT = kl_estimate(part.old_BT, now.logprobs_BT, "k3")
                 each = (policy.losses_BT, value_BT, policy.clipped_BT, gone_BT)
@@ -301,14 +306,13 @@ class PpoTrainer:
         return sums
 
     def _take_step(self) -> float:
-        self._ranks.sum_gradients(self._trained)
-        norm = float(torch.nn.utils.clip_grad_norm_(self._trained, self._settings.max_grad_norm))
+        norm = self._steps.clip(self._settings.max_grad_norm)
         if not math.isfinite(norm):
             raise DivergedError(
                 f"in iteration {self.iteration} the gradient is no number: start again under another name with a "
                 "lower lr"
             )
-        self._optimizer.step()
+        self._steps.step()
         self._schedule.step()
         return norm
 

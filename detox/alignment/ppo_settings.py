@@ -96,6 +96,9 @@ class PpoSettings(Config):
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """`auto`: bf16 where GPU or CPU has it. T5 and mT5 overflow in fp16, so it is not offered."""
     gradient_checkpointing: bool = False
+    strategy: Literal["ddp", "zero1", "zero2"] = "ddp"
+    """What each worker keeps of the optimizer: `ddp` all, `zero1` a share of its states, `zero2` also of the gradients;
+    weights are whole on each."""
     kl: KlSettings = KlSettings()
     score: ScoreSettings = ScoreSettings()
 

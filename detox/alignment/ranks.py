@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -10,6 +10,11 @@ import torch.distributed as dist
 from torch import Tensor
 
 Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class RankError(RuntimeError):
+    """Another rank has failed at what all do together."""
 
 
 class Ranks:
@@ -36,9 +41,49 @@ class Ranks:
             dist.all_reduce(values, op=dist.ReduceOp.MAX)
         return values
 
+    def share_of_total(self, values: Tensor) -> Tensor:
+        """This rank's part of the sum over the ranks.
+
+        Args:
+            values: one-dimensional; its length is a multiple of `count`.
+        """
+        if not self._is_group:
+            return values
+        share = values.new_empty(len(values) // self.count)
+        dist.reduce_scatter(share, list(values.chunk(self.count)))
+        return share
+
+    def joined(self, share: Tensor) -> Tensor:
+        """All ranks' parts end to end; each of one length."""
+        if not self._is_group:
+            return share
+        whole = share.new_empty(len(share) * self.count)
+        dist.all_gather(list(whole.chunk(self.count)), share)
+        return whole
+
     def mine(self, items: Sequence[Item]) -> list[Item]:
         """This rank's share: every `count`-th item."""
         return list(items[self.rank :: self.count])
+
+    def shared(self, items: Sequence[Item], function: Callable[[Sequence[Item]], Sequence[Result]]) -> list[Result]:
+        """`function` of all items, of which each rank works on its share.
+
+        Raises:
+            RankError: it failed on another rank; what it raised here comes out as it was raised. None is left waiting.
+        """
+        failure: Exception | None = None
+        found: list[Result] = []
+        try:
+            found = list(function(self.mine(items)))
+        except Exception as error:
+            failure = error
+        told = self.gathered([f"{type(failure).__name__}: {failure}" if failure else ""])
+        if failure is not None:
+            raise failure
+        for rank, words in enumerate(told):
+            if words:
+                raise RankError(f"rank {rank} failed: {words}")
+        return self.gathered(found)
 
     def gathered(self, mine: Sequence[Item]) -> list[Item]:
         """All ranks' shares, each in turn one item: the inverse of `mine`."""

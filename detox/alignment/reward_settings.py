@@ -47,6 +47,23 @@ SEVENTY_TWENTY_TEN = (
 """S1 step 14."""
 
 
+class RewardPoolSettings(Config):
+    """Ray actors that hold the models of rewards (scorers, the language model of fluency) in the workers' stead."""
+
+    actors: int = Field(default=0, ge=0)
+    """Processes, at most one a worker; 0: each worker loads the models itself."""
+    num_cpus: float = Field(default=1.0, ge=0)
+    """Of an actor, in Ray's books."""
+    num_gpus: float = Field(default=0.0, ge=0)
+    """Of an actor; a fraction shares a GPU. 0: it works on the CPU."""
+
+    @model_validator(mode="after")
+    def _several_gpus_are_whole(self) -> RewardPoolSettings:
+        if self.num_gpus > 1 and self.num_gpus % 1:
+            raise ValueError(f"Ray gives a part of one GPU, or whole ones: pool.num_gpus was {self.num_gpus}")
+        return self
+
+
 class RewardSettings(Config):
     """A weighted sum of components."""
 
@@ -68,6 +85,7 @@ class RewardSettings(Config):
     least_words: int = Field(default=3, ge=1)
     most_words: int = Field(default=60, ge=1)
     """Between these `length` is 1."""
+    pool: RewardPoolSettings = RewardPoolSettings()
 
     @model_validator(mode="after")
     def _components_stand_once(self) -> RewardSettings:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from peft import PeftModel
 
-from detox.alignment.building import build_reward
+from detox.alignment.building import COLOCATED, RewardModels, build_reward
 from detox.alignment.policy import REFERENCE
 from detox.alignment.ppo_setup import Prompt
 from detox.alignment.ranks import Ranks
@@ -22,8 +22,11 @@ from detox.rewriter.batches import prompted
 from detox.rewriter.readable import unknown_letters
 
 
-def rewriter_task(config: AlignPolicyConfig, pairs: PreparedPairs) -> Task:
+def rewriter_task(config: AlignPolicyConfig, pairs: PreparedPairs, models: RewardModels = COLOCATED) -> Task:
     """The same on every rank and after every restart.
+
+    Args:
+        models: of the reward.
 
     Raises:
         ValueError: a name that leads to nothing, or no texts in the languages.
@@ -31,7 +34,8 @@ def rewriter_task(config: AlignPolicyConfig, pairs: PreparedPairs) -> Task:
     loaded, facts = load_policy(config)
     train = in_languages(pairs.part("train"), config.languages)
     prompts, refused = ask(train, loaded, facts)
-    reward = build_reward(config.reward, [row.neutral for row in train], [row.lang for row in train], Ranks())
+    texts, langs = [row.neutral for row in train], [row.lang for row in train]
+    reward = build_reward(config.reward, texts, langs, Ranks(), models)
     return Task(loaded, prompts, refused, reward)
 
 

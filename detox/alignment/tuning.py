@@ -19,7 +19,7 @@ from transformers import (
     set_seed,
 )
 
-from detox.alignment.building import build_reward
+from detox.alignment.building import COLOCATED, RewardModels, build_reward
 from detox.alignment.finetune_settings import ONLINE, FinetuneConfig
 from detox.alignment.grpo import RewardStateCallback, online_trainer
 from detox.alignment.monitors import Asked, Beginning, MonitorCallback, measure
@@ -54,6 +54,7 @@ def tune_one_rank(
     tell: Tell,
     callbacks: Sequence[TrainerCallback] = (),
     resume_from: Path | None = None,
+    models: RewardModels = COLOCATED,
 ) -> Callable[[Path], None]:
     """Load and train on one rank.
 
@@ -61,6 +62,7 @@ def tune_one_rank(
         tell: of rank 0: where monitors write.
         callbacks: are told of saves after the reward's state has been added to them.
         resume_from: a checkpoint of this config, world size and thread count.
+        models: of the reward.
 
     Returns:
         what saves the final model into a folder, on rank 0; every rank must call it.
@@ -76,7 +78,7 @@ def tune_one_rank(
     tunable = beginning_of(config, train, place.scratch)
     common = trl_arguments(config, place.scratch, place.ranks, tunable)
     beginning = Beginning(tunable.loaded.model, tunable.is_adapted) if place.rank == 0 else None
-    trainer, own = build_trainer(config, tunable, common, train, place.rank, resume_from)
+    trainer, own = build_trainer(config, tunable, common, train, place.rank, resume_from, models)
     if not len(trainer.train_dataset):  # type: ignore[arg-type]
         raise ValueError(
             f"no prompt leaves room for a response within {config.model.max_tokens} tokens: raise --model.max-tokens"
@@ -121,6 +123,7 @@ def build_trainer(
     train: Sequence[Example],
     rank: int,
     resume_from: Path | None,
+    models: RewardModels,
 ) -> tuple[Trainer, list[TrainerCallback]]:
     """The trainer for the method, and the callbacks that it needs: TRL's, but that has none for encoder-decoders."""
     if tunable.is_encoder_decoder:
@@ -128,7 +131,7 @@ def build_trainer(
     rows = dataset_of(train, config.method, tunable.loaded.tokenizer)
     if config.method in ONLINE:
         texts = [example.chosen for example in train if example.chosen]
-        reward = build_reward(config.reward, texts, [""] * len(texts), Ranks(alone=True))
+        reward = build_reward(config.reward, texts, [""] * len(texts), Ranks(alone=True), models)
         return online_trainer(config, tunable, common, rows, reward), [RewardStateCallback(reward, rank, resume_from)]
     if config.method == "sft":
         return sft_trainer(config, tunable, common, rows), []

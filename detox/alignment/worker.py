@@ -15,6 +15,7 @@ from detox.alignment.policy import policy_of
 from detox.alignment.ppo import Figures, PpoTrainer
 from detox.alignment.ppo_settings import PpoSettings
 from detox.alignment.ppo_setup import Prompt
+from detox.alignment.ranks import Ranks
 from detox.models.loading import LoadedModel
 from detox.runs.config import ScalingSettings
 
@@ -22,6 +23,7 @@ STATE = "ppo.pt"
 """Of a checkpoint: what `PpoTrainer.state_dict` gives."""
 
 Save = Callable[[Path], None]
+"""Writes on rank 0 into a folder; every rank must call it."""
 OnIteration = Callable[[int, Figures, Save], None]
 """Told of each iteration: its number, its figures, and what saves the state into a folder."""
 
@@ -73,7 +75,9 @@ def align_one_rank(
         trainer.load_state_dict(torch.load(resume_from / STATE, weights_only=True, map_location="cpu"))
 
     def save(folder: Path) -> None:
-        torch.save(trainer.state_dict(), folder / STATE)
+        state = trainer.state_dict()
+        if Ranks().rank == 0:
+            torch.save(state, folder / STATE)
 
     on_start(trainer.iteration)
     for figures in trainer.train():

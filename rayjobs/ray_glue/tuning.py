@@ -18,6 +18,7 @@ from detox.models.loading import check_available
 from detox.runs.storage import Storage
 from rayjobs.ray_glue.data import is_prepared
 from rayjobs.ray_glue.launch import check_inside
+from rayjobs.ray_glue.reward_pool import check_pool
 
 WANTED = {
     "sft": "it needs a response (or a text)",
@@ -47,6 +48,7 @@ def check_tuning(config: FinetuneConfig | AlignModelConfig) -> None:
         if ranker := config.preference.ranker:
             check_available(adapters_base(ranker) or ranker)
     if config.method in (*ONLINE, "ppo"):
+        check_pool(config.reward, config.scaling)
         check_reward(config.reward)
     for scorer in scorers:
         if scorer:
