@@ -246,3 +246,36 @@ def test_what_cannot_work_stops_before_any_training(patch: dict[str, Any], said:
     with pytest.raises((ValueError, OSError), match=said):
         finetune.run(small(tmp_path, **patch), "qwen_sft")
     assert not (tmp_path / "runs/small/checkpoints").exists()
+
+
+def test_an_encoder_decoder_is_tuned_and_then_aligned_whole(tmp_path: Path) -> None:
+    """From nothing, offline; what PPO begins as answers the test's dialogues as what SFT left."""
+    rows = [{"dialogue": f"Ann: thank you for edit {n}", "summary": f"Ann thanks for edit {n}."} for n in range(60)]
+    write_lines(tmp_path / "dialogsum.dev.jsonl", rows)
+    (tmp_path / "words.txt").write_text("thanks\n")
+    (tmp_path / "judge.txt").write_text("thank\n")
+    common = {
+        "model.lora.rank": 0,
+        "data.source": ("dialogsum",),
+        "data.local": str(tmp_path),
+        "data.ratios": (0.6, 0.2, 0.2),
+        "evaluation.max_new_tokens": 12,
+        "evaluation.judge": f"lexicon:{tmp_path / 'judge.txt'}",
+        "scaling.num_workers": 0,
+        "scaling.use_gpu": False,
+        "run.storage": str(tmp_path / "runs"),
+    }
+    learning = {"optimiser.max_steps": 8, "optimiser.lr": 1e-2, "monitor.prompts": 2, "monitor.max_new_tokens": 4}
+    learning |= {"model.name": "tiny/copy_t5", "run.name": "sft"}
+    tuned = finetune.run(override(finetune.flan_t5_sft_samsum(), common | learning), "flan_t5_sft_samsum")
+    assert tuned["after/nats"] < tuned["before/nats"]
+    ppo = {"ppo.iterations": 2, "ppo.prompts": 8, "ppo.max_new_tokens": 8, "most_prompts": 16, "checkpoints.every": 1}
+    rewarded = {"model.name": str(tmp_path / "runs/sft"), "reward.scorer": f"lexicon:{tmp_path / 'words.txt'}"}
+    patch = common | ppo | rewarded | {"run.name": "ppo"}
+    aligned = align_policy.run(override(align_policy.flan_t5_ppo_samsum(), patch), "flan_t5_ppo_samsum")
+    for figure in ("rougeL", "words", "copied", "toxicity", "toxicity_when_toxic", "nats"):
+        assert aligned[f"before/{figure}"] == pytest.approx(tuned[f"after/{figure}"]), figure
+    assert aligned["after/toxic_prompts"] > 1
+    assert aligned["after/kl"] > 0
+    assert {"guards", "guard/copies"} <= aligned.keys()
+    assert (tmp_path / "runs/ppo/artifact/model.safetensors").is_file()
