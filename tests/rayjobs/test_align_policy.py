@@ -51,7 +51,7 @@ def test_a_rewriter_comes_out_that_can_be_loaded(models: tuple[Path, Path], tmp_
     summary = align_policy.run(config(models, tmp_path), "rewriter_ppo")
     run = tmp_path / "align_policy-rewriter_ppo-s42"
     run = run if run.is_dir() else next(path for path in tmp_path.iterdir() if (path / "COMPLETE").exists())
-    assert "toxicity of the greedy outputs changes by" in summary["headline"]
+    assert "the greedy outputs change in toxicity by" in summary["headline"]
     assert {"change/toxicity_after/greedy", "change_low/similarity/full"} <= summary.keys()
     events = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert [event["step"] for event in events] == [1, 2, 3]
