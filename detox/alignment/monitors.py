@@ -56,8 +56,8 @@ class Measured(NamedTuple):
     """Frobenius norm of all that adapters add to weights; None without adapters."""
 
     def figures(self, toxicity: Callable[[Sequence[str]], np.ndarray] | None = None) -> dict[str, float]:
-        """`kl`, `perplexity`, `lora_norm`, `distinct_2` and, with a judge, `toxicity`; means over prompts or tokens. What
-        there is not is left out."""
+        """`kl`, `perplexity`, `lora_norm`, `distinct_2` and, with a judge, `toxicity`; means over prompts or tokens.
+        Without adapters there is no `lora_norm`."""
         found = {} if self.lora_norm is None else {"lora_norm": self.lora_norm}
         if len(self.nats_M):
             found["perplexity"] = math.exp(float(np.average(self.nats_M, weights=self.tokens_M)))
