@@ -9,7 +9,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 # a file to a process; tests with Ray run one after the other, since each of its clusters takes the whole machine
 SPREAD := -n logical --maxprocesses 4 --dist loadfile
 DEMO   := runs/train-classifier-demo-s42
-BENCHMARKS := train_throughput scoring ray_overhead checkpointing cleaning generation serving ppo_seq2seq ppo_causal
+BENCHMARKS := train_throughput scoring ray_overhead checkpointing cleaning generation serving ppo_seq2seq ppo_causal grpo_wrapper
 
 .PHONY: help install demo serve test test-all lint type bench clean
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.lines import print_line, rounds
+from benchmarks.peers.common import memory_mib
 
 CHUNK = 32
 """Comments in a call of `Detoxify.predict`."""
@@ -112,11 +112,11 @@ def _measure(who: str, folder: Path, options: argparse.Namespace) -> dict[str, A
         texts = texts[: len(texts) // 2]
     predict = _peer(folder) if who == "peer" else _ours(folder)
     predict(texts[:CHUNK])
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = memory_mib("VmRSS")
     start, busy = time.perf_counter(), time.process_time()
     scores = predict(texts)
     seconds, cpu = time.perf_counter() - start, time.process_time() - busy
-    peak = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    peak = memory_mib("VmHWM") - before
     return {"rate": len(texts) / seconds, "cpu": cpu, "mib": peak, "scores": [float(score) for score in scores[:2000]]}
 
 

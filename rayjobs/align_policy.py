@@ -4,6 +4,9 @@
 toxic sides of its training pairs are the prompts. Then start and outcome are judged on texts that neither has seen, by
 another judge than the reward.
 
+`demo`: the same at the demo's size, offline in minutes: the rewriter of `train_rewriter demo`, rewarded by the
+classifier of `train_classifier demo`.
+
 `qwen_ppo`: a causal model, whole or by LoRA or QLoRA, goes on from prompts, and is rewarded for what is not toxic.
 `scratch_lm_ppo`: the same of a small one, on two cores.
 
@@ -14,6 +17,7 @@ Each iteration samples responses, has them rewarded (`detox.alignment.rewards`),
 what the policy was (`detox.alignment.ppo`), data-parallel on Ray Train. (TRL took encoder-decoders until 0.11, and has
 no PPO since 1.13.)
 
+    python -m rayjobs.align_policy demo
     python -m rayjobs.align_policy rewriter_ppo --policy.name runs/train-rewriter-embedded-s42 \\
         --reward.scorer runs/train-classifier-minilm-s42
     python -m rayjobs.align_policy qwen_ppo --model.name runs/finetune-qwen-sft-s42 --reward.scorer runs/my-classifier
@@ -32,7 +36,7 @@ from detox.alignment.ppo_settings import KlSettings, PpoSettings, ScoreSettings
 from detox.alignment.reward_settings import TOXICITY_ONLY, ComponentSettings, RewardSettings
 from detox.alignment.settings import AlignModelConfig, AlignPolicyConfig, PolicySettings
 from detox.data.examples.settings import ExampleSettings
-from detox.data.pairs.settings import PairSettings
+from detox.data.pairs.settings import PairCleaningSettings, PairSettings
 from detox.rewriter.settings import LoraSettings
 from detox.runs.config import ScalingSettings
 
@@ -50,6 +54,21 @@ QWEN = "Qwen/Qwen1.5-1.8B"
 SCRATCH = "runs/finetune-scratch-lm-s42"
 """What `python -m rayjobs.finetune scratch_lm` leaves."""
 
+REWRITTEN = (
+    ComponentSettings(component="toxicity", weight=0.6),
+    ComponentSettings(component="similarity", weight=0.3),
+    ComponentSettings(component="novelty", weight=0.1),
+)
+"""The reward of a rewrite. Toxicity alone would be pleased by any polite sentence; similarity and novelty hold it to
+the source, and stop it from copying."""
+
+DEMO_REWRITER, DEMO_CLASSIFIER = "runs/train-rewriter-demo-s42", "runs/train-classifier-demo-s42"
+MADE_BY = {
+    DEMO_CLASSIFIER: "python -m rayjobs.train_classifier demo",
+    DEMO_REWRITER: "python -m rayjobs.train_rewriter demo",
+}
+"""What `demo` begins with, and the command that trains it."""
+
 TRAINED = "trained"
 """In the run directory, once all iterations are done: their state, with the weights."""
 
@@ -57,25 +76,40 @@ TRAINED = "trained"
 def rewriter_ppo() -> AlignPolicyConfig:
     """A rewriter of English comments, rewarded by a classifier trained on other data, whole, with a frozen reference.
 
-    Toxicity alone would be pleased by any polite sentence; similarity and novelty hold it to the source, and stop it
-    from copying. The judge is trained on the pairs' judge part, which the rewriter has not seen.
+    The judge is trained on the pairs' judge part, which the rewriter has not seen.
     """
     return AlignPolicyConfig(
         policy=PolicySettings.model_construct(name=tyro.MISSING, lora=LoraSettings()),
         data=PairSettings(source=("paradetox",)),
-        reward=RewardSettings.model_construct(
-            scorer=tyro.MISSING,
-            components=(
-                ComponentSettings(component="toxicity", weight=0.6),
-                ComponentSettings(component="similarity", weight=0.3),
-                ComponentSettings(component="novelty", weight=0.1),
-            ),
-        ),
+        reward=RewardSettings.model_construct(scorer=tyro.MISSING, components=REWRITTEN),
         ppo=PpoSettings(
             iterations=40,
             prompts=64,
             max_new_tokens=96,
             lr=3e-5,
+            temperature=0.7,
+            kl=KlSettings(coefficient=0.05, target=1.0, horizon=2000),
+            score=ScoreSettings(scale=True, center=True, missing_eos=1.0),
+        ),
+        scaling=ScalingSettings(num_workers=2),
+    )
+
+
+def demo() -> AlignPolicyConfig:
+    """`rewriter_ppo` on what two demos left: `train_rewriter demo`, rewarded by `train_classifier demo`.
+
+    The pairs are the rewriter's own, and dealt to parts as there: it learns from those that it was trained on, and is
+    judged on those that it was not, by the offline judges. All are written for the demo and say nothing of real text.
+    """
+    return AlignPolicyConfig(
+        policy=PolicySettings(name=DEMO_REWRITER),
+        data=PairSettings(source=("synthetic_pairs",), limit=3500, cleaning=PairCleaningSettings(least_drop=0.1)),
+        reward=RewardSettings(scorer=DEMO_CLASSIFIER, components=REWRITTEN),
+        ppo=PpoSettings(
+            iterations=40,
+            prompts=64,
+            max_new_tokens=80,
+            lr=1e-4,
             temperature=0.7,
             kl=KlSettings(coefficient=0.05, target=1.0, horizon=2000),
             score=ScoreSettings(scale=True, center=True, missing_eos=1.0),
@@ -172,6 +206,7 @@ def flan_t5_ppo_samsum() -> AlignModelConfig:
 Configs = AlignPolicyConfig | AlignModelConfig
 RECIPES: dict[str, Callable[[], Configs]] = {
     "rewriter_ppo": rewriter_ppo,
+    "demo": demo,
     "qwen_ppo": qwen_ppo,
     "scratch_lm_ppo": scratch_lm_ppo,
     "flan_t5_ppo_samsum": flan_t5_ppo_samsum,
@@ -242,6 +277,7 @@ def check_rewriter(config: AlignPolicyConfig) -> None:
     from rayjobs.ray_glue.launch import check_inside
     from rayjobs.ray_glue.reward_pool import check_pool
 
+    check_demos(config.policy.name, config.reward.scorer)
     read_facts(rewriter_folder(config.policy.name))
     sources = config.data.source
     if not (len(sources) == 1 and Storage(sources[0]).exists(FACTS)):
@@ -250,6 +286,18 @@ def check_rewriter(config: AlignPolicyConfig) -> None:
     check_reward(config.reward)
     check_judges(config.evaluation.judges)
     check_inside(config.scaling, {"run.storage": config.run.storage})
+
+
+def check_demos(*names: str) -> None:
+    """Raises:
+    ValueError: a run that a demo makes is named, and has not been made.
+    """
+    from detox.runs.rundir import COMPLETE
+    from detox.runs.storage import Storage
+
+    missing = [MADE_BY[name] for name in sorted(names) if name in MADE_BY and not Storage(name).exists(COMPLETE)]
+    if missing:
+        raise ValueError(f"the demo begins with what other demos train: run `{'` and `'.join(missing)}` first")
 
 
 def prepared(config: Configs) -> Storage:

@@ -64,7 +64,7 @@ class Meter:
     """
 
     def __init__(self) -> None:
-        self._before = _mib("VmRSS")
+        self._before = memory_mib("VmRSS")
         self._ends: list[float] = []
         self._cpu: list[float] = []
         self._rewards: list[float] = []
@@ -86,7 +86,7 @@ class Meter:
         line = {
             "rate": samples / (self._ends[-1] - self._ends[0]),
             "cpu": (self._cpu[-1] - self._cpu[0]) / samples,
-            "mib": _mib("VmHWM") - self._before,
+            "mib": memory_mib("VmHWM") - self._before,
             "rewards": self._rewards,
             "lengths": self._lengths,
             "logprob": logprob,
@@ -95,7 +95,7 @@ class Meter:
         print(json.dumps(line), flush=True)
 
 
-def _mib(name: str) -> float:
+def memory_mib(name: str) -> float:
     """VmRSS, what the process holds, or VmHWM, the most that it has held.
 
     Not `ru_maxrss`: a process begins with that of the one which started it.

@@ -138,13 +138,15 @@ def report(
 
 
 def changes_of(systems: Sequence[System], variants: Sequence[str]) -> dict[str, dict[str, Comparison]]:
-    """Of each variant, how each figure changed from start to aligned, paired over the texts."""
+    """Of each variant, how each figure changed from start to aligned, paired over the texts; figures that no text has
+    both before and after are left out."""
     judged = {system.name: system.judged for system in systems}
+    pairs = {variant: (judged[f"{ALIGNED}/{variant}"], judged[f"{START}/{variant}"]) for variant in variants}
     return {
         variant: {
-            figure: judged[f"{ALIGNED}/{variant}"].better_than(judged[f"{START}/{variant}"], figure)
+            figure: aligned.better_than(start, figure)
             for figure in FIGURES
-            if not np.isnan(judged[f"{ALIGNED}/{variant}"].rows[figure]).all()
+            if not np.isnan(aligned.rows[figure] - start.rows[figure]).all()
         }
-        for variant in variants
+        for variant, (aligned, start) in pairs.items()
     }

@@ -56,12 +56,13 @@ class Measured(NamedTuple):
     nats_M: np.ndarray
     """Mean negative log-likelihood a token of each text."""
     tokens_M: np.ndarray
-    lora_norm: float
-    """Frobenius norm of all that adapters add to weights; 0 without adapters."""
+    lora_norm: float | None
+    """Frobenius norm of all that adapters add to weights; None without adapters."""
 
     def figures(self, toxicity: Callable[[Sequence[str]], np.ndarray] | None = None) -> dict[str, float]:
-        """`kl`, `perplexity`, `lora_norm`, `distinct_2` and, with a judge, `toxicity`; means over prompts or tokens."""
-        found = {"lora_norm": self.lora_norm}
+        """`kl`, `perplexity`, `lora_norm`, `distinct_2` and, with a judge, `toxicity`; means over prompts or tokens.
+        Without adapters there is no `lora_norm`."""
+        found = {} if self.lora_norm is None else {"lora_norm": self.lora_norm}
         if len(self.nats_M):
             found["perplexity"] = math.exp(float(np.average(self.nats_M, weights=self.tokens_M)))
         if self.responses:
@@ -192,10 +193,13 @@ def _decoded(model: Any, rows: Sequence[tuple[Tokens, Tokens]]) -> list[Tensor]:
     return [logs_TV[: len(response)] for logs_TV, response in zip(logs_BTV, responses, strict=True)]
 
 
-def lora_norm(model: Any) -> float:
-    """sqrt(sum of ||s B A||²) over the adapted layers, without their products: ||B A||² = <BᵀB, A Aᵀ>."""
+def lora_norm(model: Any) -> float | None:
+    """sqrt(sum of ||s B A||²) over the adapted layers, without their products: ||B A||² = <BᵀB, A Aᵀ>. None where no
+    layer is adapted."""
     total = 0.0
     layers: list[Any] = [module for module in model.modules() if isinstance(module, LoraLayer)]
+    if not layers:
+        return None
     for layer in layers:
         for name in set(layer.active_adapters) & set(layer.lora_A):
             a_RI, b_OR = layer.lora_A[name].weight.detach().float(), layer.lora_B[name].weight.detach().float()

@@ -110,7 +110,7 @@ class PpoTrainer:
 
         Raises:
             RewardError: the reward failed.
-            DivergedError: a loss or a gradient is no number, or the KL is beyond `kl.abort_above`.
+            DivergedError: a loss, a gradient or a weight is no number, or the KL is beyond `kl.abort_above`.
         """
         prompts, numbers = self._drawn()
         mine = self._ranks.mine(range(len(prompts)))
@@ -127,6 +127,7 @@ class PpoTrainer:
         self._evaluate(minibatches)
         figures = self._appraise(minibatches, scores_N)
         figures |= self._update(minibatches)
+        self._check_weights()
         self.kl_controller.update(figures["kl"], len(rewards_N))
         self.iteration += 1
         lengths = torch.tensor([[len(response.tokens), response.ended] for response in responses], dtype=torch.float64)
@@ -315,6 +316,15 @@ class PpoTrainer:
         self._steps.step()
         self._schedule.step()
         return norm
+
+    def _check_weights(self) -> None:
+        """Before they are kept: the last iteration has no rollout after it that would show them."""
+        ruined = torch.stack([~weight.isfinite().all() for weight in self._trained]).sum()
+        if int(self._ranks.total(ruined)):
+            raise DivergedError(
+                f"after the updates of iteration {self.iteration} weights are no numbers: start again under another "
+                "name with a lower lr"
+            )
 
     def _update_figures(self, sums: Tensor, tokens: float, norms: Sequence[float], step_kl: float) -> Figures:
         policy, value, clipped, _ = (sums / tokens).tolist()

@@ -22,22 +22,24 @@ CURVES = {
     "length": ("Length, tokens a response", "tokens"),
 }
 PARTS = "rewards/"
+MAIN = {"toxicity_after": "toxicity", "similarity": "similarity to the source", "copy": "the share of copies"}
+"""Of the headline."""
 
 
 def headline(changes: Changes) -> str:
-    """One sentence on toxicity, similarity and copies of the first variant."""
+    """One sentence on toxicity, similarity and copies of the first variant; on those that could be judged."""
     variant, found = next(iter(changes.items()))
-    toxicity, similarity, copied = (found[figure] for figure in ("toxicity_after", "similarity", "copy"))
-    return (
-        f"On unseen texts the toxicity of the {variant} outputs changes by {_change(toxicity)}, their similarity to "
-        f"the source by {_change(similarity)}, the share of copies by {_change(copied)} (95 %)."
-    )
+    said = [f"in {title} by {_change(found[figure])}" for figure, title in MAIN.items() if figure in found]
+    if not said:
+        return f"Of the {variant} outputs on unseen texts nothing could be judged both before and after."
+    return f"On unseen texts the {variant} outputs change {', '.join(said)} (95 %)."
 
 
 def alignment_blocks(changes: Changes, events: Sequence[Mapping[str, Any]]) -> list[Block | None]:
     """What changed from start to aligned, and the curves of the training."""
-    toxicity = next(iter(changes.values()))["toxicity_after"]
-    tone: Tone = {"worse": "good", "better": "bad", "undecided": "warning"}[toxicity.verdict]  # type: ignore[assignment]
+    toxicity = next(iter(changes.values())).get("toxicity_after")
+    verdict = toxicity.verdict if toxicity else "undecided"
+    tone: Tone = {"worse": "good", "better": "bad", "undecided": "warning"}[verdict]  # type: ignore[assignment]
     rows: list[list[Cell]] = [
         [variant, FIGURES.get(figure, figure), f"{change.difference:+.4f}", _interval(change), change.p_value]
         for variant, found in changes.items()

@@ -9,6 +9,8 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 
+from detox.alignment.finetune_finish import Outcome
+from detox.alignment.finetune_report import NAMES, figures_table
 from detox.alignment.monitors import Asked, Beginning, lora_norm, measure
 from detox.models import tiny
 from detox.models.tiny import TinyModel
@@ -77,7 +79,15 @@ def test_the_norm_of_adapters_is_that_of_what_they_add(built: TinyModel) -> None
         if hasattr(layer, "lora_A") and "default" in layer.lora_A:
             total += float((2 * layer.lora_B["default"].weight @ layer.lora_A["default"].weight).square().sum())
     assert lora_norm(model) == pytest.approx(math.sqrt(total), rel=1e-5)
-    assert lora_norm(built.model) == 0
+
+
+def test_without_adapters_there_is_no_norm_of_them(built: TinyModel) -> None:
+    """Not even a row of 0 in a report, which would say that there are some."""
+    found = measure(built.model, None, built.tokenizer, Asked([], ROWS), 4)
+    assert found.lora_norm is None
+    assert found.figures().keys() == {"perplexity"}
+    outcome = Outcome(found.figures(), found.figures(), {})
+    assert [row[0] for row in figures_table(outcome).rows] == [NAMES["perplexity"]]
 
 
 def test_measuring_changes_nothing_of_the_training(built: TinyModel) -> None:

@@ -266,6 +266,13 @@ def test_a_policy_that_diverges_ends_the_run() -> None:
         list(trainer("qwen2", changed(lr=0.02, iterations=20, kl=kl)).train())
 
 
+def test_weights_that_the_very_last_update_ruined_end_the_run() -> None:
+    """Loss and gradient of the only step are numbers; the step itself leads out of them."""
+    one = trainer("qwen2", changed(lr=math.inf, iterations=1, epochs=1, minibatches=1))
+    with pytest.raises(DivergedError, match="weights are no numbers"):
+        list(one.train())
+
+
 @pytest.mark.parametrize(
     ("patch", "rule"),
     [({"prompts": 25}, "there are 24"), ({"max_new_tokens": 510}, "the model reads 512")],

@@ -11,10 +11,12 @@ import torch
 
 import detox
 from detox.alignment.settings import AlignPolicyConfig
+from detox.governance.manifest import verify_manifest
 from detox.runs.config import override
 from detox.runs.storage import Storage
-from rayjobs import align_policy
+from rayjobs import align_policy, cli, train_rewriter
 from tests.rewriter.artifacts import write_rewriter
+from tests.serve.models import write_classifier
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +53,7 @@ def test_a_rewriter_comes_out_that_can_be_loaded(models: tuple[Path, Path], tmp_
     summary = align_policy.run(config(models, tmp_path), "rewriter_ppo")
     run = tmp_path / "align_policy-rewriter_ppo-s42"
     run = run if run.is_dir() else next(path for path in tmp_path.iterdir() if (path / "COMPLETE").exists())
-    assert "toxicity of the greedy outputs changes by" in summary["headline"]
+    assert "the greedy outputs change in toxicity by" in summary["headline"]
     assert {"change/toxicity_after/greedy", "change_low/similarity/full"} <= summary.keys()
     events = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert [event["step"] for event in events] == [1, 2, 3]
@@ -123,6 +125,41 @@ def test_what_cannot_work_stops_before_any_training(
     with pytest.raises(ValueError, match=rule):
         align_policy.run(config(models, tmp_path, **patch), "rewriter_ppo")
     assert not list(tmp_path.glob("*/checkpoints/*"))
+
+
+def test_the_demo_goes_on_from_the_other_two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where both have left their runs, the command needs nothing but its name; here with fewer steps and texts."""
+    monkeypatch.chdir(tmp_path)
+    write_rewriter(tmp_path / align_policy.DEMO_REWRITER)
+    write_classifier(tmp_path / align_policy.DEMO_CLASSIFIER)
+    for made in align_policy.MADE_BY:
+        (tmp_path / made / "COMPLETE").touch()
+    short = ["--ppo.iterations", "2", "--ppo.prompts", "8", "--ppo.max-new-tokens", "12", "--data.limit", "400"]
+    words = ["demo", *short, "--evaluation.test-texts", "20", "--evaluation.variants", "greedy"]
+    cli.main(align_policy.JOB, "", align_policy.RECIPES, align_policy.run, [*words, "--scaling.num-workers", "0"])
+    run = tmp_path / "runs/align-policy-demo-s42"
+    assert (run / "COMPLETE").exists()
+    manifest = verify_manifest(run / "artifact")
+    assert len(manifest["parents"]) == 2
+    assert "in toxicity by" in json.loads((run / "summary.json").read_text())["headline"]
+
+
+@pytest.mark.parametrize("there", [[], [align_policy.DEMO_REWRITER]])
+def test_the_demo_says_what_to_run_first(there: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both commands, in the order of the README, or the one that has not been run to its end."""
+    monkeypatch.chdir(tmp_path)
+    for name in there:
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "COMPLETE").touch()
+    with pytest.raises(ValueError, match="run `python -m rayjobs.train_classifier demo`") as raised:
+        align_policy.run(align_policy.demo(), "demo")
+    assert ("`python -m rayjobs.train_rewriter demo` first" in str(raised.value)) == (not there)
+
+
+def test_the_demo_learns_from_what_its_rewriter_was_trained_on() -> None:
+    """The same pairs and seed, so that the same texts are held out."""
+    ours, theirs = align_policy.demo(), train_rewriter.demo()
+    assert (ours.data, ours.run.seed) == (theirs.data, theirs.run.seed)
 
 
 def test_the_rewards_scorer_is_no_judge(models: tuple[Path, Path], tmp_path: Path) -> None:

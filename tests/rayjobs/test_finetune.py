@@ -96,7 +96,7 @@ def summary(run: Path) -> dict[str, Any]:
 
 def test_every_recipe_is_here() -> None:
     assert RECIPES.keys() == finetune.RECIPES.keys()
-    assert align_policy.RECIPES.keys() == {"rewriter_ppo", *ALIGN_POLICY}
+    assert align_policy.RECIPES.keys() == {"rewriter_ppo", "demo", *ALIGN_POLICY}  # two in test_align_policy.py
 
 
 @pytest.mark.parametrize("recipe", [*RECIPES, *ALIGN_POLICY])

@@ -58,7 +58,7 @@ PREPARE_DATA: dict[str, dict[str, object]] = {
 }
 """The same for data: a local copy where the hub has none."""
 SMOKE_TESTED: dict[str, set[str]] = {
-    "align_policy": {"rewriter_ppo", *ALIGN_POLICY},  # in tests/rayjobs/test_align_policy.py and test_finetune.py
+    "align_policy": {"rewriter_ppo", "demo", *ALIGN_POLICY},  # in test_align_policy.py, test_finetune.py
     "finetune": set(FINETUNE),  # in tests/rayjobs/test_finetune.py
     "train_classifier": set(TRAIN_CLASSIFIER),
     "train_rewriter": set(TRAIN_REWRITER),  # in tests/rayjobs/test_rewriter_recipes.py

@@ -16,7 +16,12 @@ TEXTS = ["you are an idiot", "thank you for the page", "", "no 😀 way, Günthe
 def write_classifier(folder: Path, seed: int = 0, classification: str = "open", architecture: str = "bert") -> Path:
     """A run directory `folder` with a signed `artifact/`; returns `folder`."""
     artifact = folder / "artifact"
-    options = {"num_labels": len(LABELS), "initializer_range": 0.2, "problem_type": "multi_label_classification"}
+    options = {
+        "id2label": dict(enumerate(LABELS)),
+        "label2id": {label: number for number, label in enumerate(LABELS)},
+        "initializer_range": 0.2,
+        "problem_type": "multi_label_classification",
+    }
     tiny.write_checkpoint(architecture, artifact, head="sequence_classification", seed=seed, **options)
     facts = {
         "kind": "classifier",
