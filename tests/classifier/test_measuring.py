@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from detox.classifier import endpoint_scorer
 from detox.classifier.measuring_settings import EvaluateScorerConfig, scorer_name
 from detox.runs.config import override
 from rayjobs.evaluate import classifier, run
@@ -55,7 +56,8 @@ def test_the_test_part_alone_and_labels_that_the_scorer_lacks(comments: Path, tm
         )
 
 
-def test_what_stops_it(comments: Path) -> None:
+def test_what_stops_it(comments: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(endpoint_scorer, "TRIES", 2)  # with pauses that double, six take 16 s
     with pytest.raises(ValueError, match="name a running service with --endpoint"):
         run(config(comments), "classifier")
     with pytest.raises(ValueError, match="leave one out"):
