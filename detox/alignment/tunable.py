@@ -137,6 +137,9 @@ def tiny_options(settings: CausalModelSettings) -> dict[str, Any]:
     }
     if "num_key_value_heads" in family.fixed:
         shape["num_key_value_heads"] = settings.tiny_heads
+        shape["intermediate_size"] = (
+            settings.tiny_width * 8 // 3
+        )  # as many parameters as 4 without a gate (Shazeer 2020)
     return {"hidden": settings.tiny_width, "vocab_size": settings.tiny_vocabulary, **shape}
 
 

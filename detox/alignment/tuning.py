@@ -104,7 +104,8 @@ def tune_one_rank(
 
 def beginning_of(config: FinetuneConfig | AlignModelConfig, train: Sequence[Example], scratch: Path) -> Tunable:
     """The model before it is tuned; the same on every rank, after every restart, and for whoever measures it."""
-    texts = [written(example.prompt, _PLAIN) + example.chosen for example in train[:TEXTS_FOR_TOKENIZER]]
+    every = -(-len(train) // TEXTS_FOR_TOKENIZER)  # sources stand one after another, and all of them count
+    texts = [written(example.prompt, _PLAIN) + example.chosen for example in train[:: max(1, every)]]
     tunable = load_tunable(config.model, texts, config.run.seed, scratch)
     return with_ranking_head(tunable, config.model, config.run.seed) if config.method == "reward" else tunable
 
