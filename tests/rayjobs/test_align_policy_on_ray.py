@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -15,6 +16,7 @@ import torch
 
 from detox.governance.manifest import verify_manifest
 from detox.models import tiny
+from tests.hub import ROOT
 from tests.rayjobs.test_train_classifier import train_workers, wait_for_step
 from tests.rewriter.artifacts import write_rewriter
 
@@ -23,10 +25,11 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(600)]
 ITERATIONS = 50
 
 
-def command(models: Path, storage: Path, workers: int, iterations: int = ITERATIONS) -> list[str]:
+def command(storage: Path, workers: int, iterations: int = ITERATIONS) -> list[str]:
+    """With paths as a user writes them: they lead from the driver's folder, wherever a worker is."""
     return [
-        sys.executable, "-m", "rayjobs.align_policy", "rewriter_ppo", "--policy.name", str(models / "rewriter"),
-        "--reward.scorer", f"lexicon:{models / 'words.txt'}", "--data.source", "synthetic_pairs",
+        sys.executable, "-m", "rayjobs.align_policy", "rewriter_ppo", "--policy.name", "rewriter",
+        "--reward.scorer", "lexicon:words.txt", "--data.source", "synthetic_pairs",
         "--data.limit", "400", "--ppo.iterations", str(iterations), "--ppo.prompts", "16", "--ppo.minibatches", "2",
         "--ppo.max-new-tokens", "16", "--ppo.precision", "fp32", "--checkpoints.every", "5",
         "--evaluation.test-texts", "5", "--evaluation.variants", "greedy", "--scaling.num-workers", str(workers),
@@ -35,7 +38,8 @@ def command(models: Path, storage: Path, workers: int, iterations: int = ITERATI
 
 
 def environment() -> dict[str, str]:
-    return {key: value for key, value in os.environ.items() if not key.startswith("RAY_")} | {"PYTHONUNBUFFERED": "1"}
+    plain = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
+    return plain | {"PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT)}
 
 
 def test_a_killed_worker_and_then_a_killed_driver_change_nothing(tmp_path: Path) -> None:
@@ -43,9 +47,10 @@ def test_a_killed_worker_and_then_a_killed_driver_change_nothing(tmp_path: Path)
     happened to, to the last bit."""
     write_rewriter(tmp_path / "rewriter")
     (tmp_path / "words.txt").write_text("idiot\nmoron\nstupid\nplonker\n")
-    subprocess.run(command(tmp_path, tmp_path / "whole", 0), env=environment(), check=True, stdout=subprocess.DEVNULL)
-    again, directory = command(tmp_path, tmp_path / "killed", 1), tmp_path / "killed" / "run"
-    driver = subprocess.Popen(again, env=environment(), stdout=subprocess.DEVNULL)
+    started: dict[str, Any] = {"cwd": tmp_path, "env": environment(), "stdout": subprocess.DEVNULL}
+    subprocess.run(command(tmp_path / "whole", 0), check=True, **started)
+    again, directory = command(tmp_path / "killed", 1), tmp_path / "killed" / "run"
+    driver = subprocess.Popen(again, **started)
     try:
         wait_for_step(directory, 12, driver)
         [worker] = train_workers(driver)
@@ -55,7 +60,7 @@ def test_a_killed_worker_and_then_a_killed_driver_change_nothing(tmp_path: Path)
     finally:
         driver.kill()
         driver.wait()
-    subprocess.run(again, env=environment(), check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(again, check=True, **started)
     psutil.wait_procs(children, timeout=30)
     states = [
         torch.load(tmp_path / name / "run" / "trained" / "ppo.pt", weights_only=True) for name in ("whole", "killed")
@@ -76,14 +81,14 @@ def test_a_pool_of_which_an_actor_is_killed_rewards_as_the_workers_own_scorers(t
     bit."""
     write_rewriter(tmp_path / "rewriter")
     write_classifier(tmp_path / "classifier")
+    started: dict[str, Any] = {"cwd": tmp_path, "env": environment(), "stdout": subprocess.DEVNULL}
     more = [
-        "--reward.scorer", str(tmp_path / "classifier"), "--reward.label", "toxic", "--ppo.strategy", "zero2",
+        "--reward.scorer", "classifier", "--reward.label", "toxic", "--ppo.strategy", "zero2",
         "--scaling.resources-per-worker", "CPU", "0.5",
     ]  # fmt: skip
-    own = [*command(tmp_path, tmp_path / "own", 2, iterations=16), *more]
-    subprocess.run(own, env=environment(), check=True, stdout=subprocess.DEVNULL)
-    pooled = [*command(tmp_path, tmp_path / "pooled", 2, iterations=16), *more, "--reward.pool.actors", "2"]
-    driver = subprocess.Popen([*pooled, "--reward.pool.num-cpus", "0.5"], env=environment(), stdout=subprocess.DEVNULL)
+    subprocess.run([*command(tmp_path / "own", 2, iterations=16), *more], check=True, **started)
+    pooled = [*command(tmp_path / "pooled", 2, iterations=16), *more, "--reward.pool.actors", "2"]
+    driver = subprocess.Popen([*pooled, "--reward.pool.num-cpus", "0.5"], **started)
     try:
         wait_for_step(tmp_path / "pooled" / "run", 5, driver)
         actors = [child for child in psutil.Process(driver.pid).children(True) if is_reward_actor(child)]
