@@ -6,8 +6,9 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
-# a file to a process; tests with Ray run one after the other, since each of its clusters takes the whole machine
-SPREAD := -n logical --maxprocesses 4 --dist loadfile
+# a file to a process, in their order, which leaves no file of few and long tests to the end; tests with Ray run one
+# after the other, since each of its clusters takes the whole machine
+SPREAD := -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 DEMO   := runs/train-classifier-demo-s42
 BENCHMARKS := train_throughput scoring ray_overhead checkpointing cleaning generation serving ppo_seq2seq ppo_causal grpo_wrapper
 

@@ -33,6 +33,7 @@ from trl import GRPOConfig, GRPOTrainer
 
 from benchmarks.lines import print_line, rounds
 from detox.alignment import grpo
+from detox.alignment.building import COLOCATED
 from detox.alignment.finetune_settings import (
     CausalModelSettings,
     FinetuneConfig,
@@ -198,7 +199,7 @@ def train_ours(folder: Path, scratch: Path, options: argparse.Namespace, is_moni
     for name in ("run", "place", "local"):
         (scratch / name).mkdir()
     with patch.object(grpo, "GRPOTrainer", watched):
-        train_rank(settings, Place(0, 1, scratch / "place"), scratch / "local", None, [])
+        train_rank(settings, Place(0, 1, scratch / "place"), scratch / "local", None, [], COLOCATED)
     return made[0].line
 
 

@@ -61,7 +61,7 @@ def test_the_datas_responses_become_likelier(rank: int, base: Path, examples: Pr
     assert monitored[0]["kl"] == pytest.approx(0, abs=1e-5)
     assert monitored[-1]["kl"] > 1e-3
     assert monitored[-1]["perplexity"] < 0.9 * monitored[0]["perplexity"]
-    assert (monitored[-1]["lora_norm"] > 0) == (rank > 0)
+    assert (monitored[-1].get("lora_norm", 0) > 0) == (rank > 0)
 
 
 def test_adapters_are_trained_on_and_their_beginning_is_what_they_were(
