@@ -34,6 +34,8 @@ CONTROLLER_ENVIRONMENT = {
     # the controller polls the workers so often, and a `report` waits for the poll: 2 s by default; with 0.2 s the
     # polls themselves cost 6 % of two busy cores (benchmarks.ray_overhead), with 1 s none that could be measured
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "1",
+    # else Ray Train moves its workers into a folder of the session, where `--model.name runs/…` leads nowhere
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
     # `print` in a worker would reach the log twice
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
 }

@@ -7,12 +7,14 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 import torch
 
 from detox.governance.manifest import verify_manifest
+from tests.hub import ROOT
 from tests.rayjobs.test_train_classifier import train_workers, wait_for_step
 from tests.rewriter.artifacts import write_rewriter
 
@@ -21,10 +23,11 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(600)]
 ITERATIONS = 50
 
 
-def command(models: Path, storage: Path, workers: int) -> list[str]:
+def command(storage: Path, workers: int) -> list[str]:
+    """With paths as a user writes them: they lead from the driver's folder, wherever a worker is."""
     return [
-        sys.executable, "-m", "rayjobs.align_policy", "rewriter_ppo", "--policy.name", str(models / "rewriter"),
-        "--reward.scorer", f"lexicon:{models / 'words.txt'}", "--data.source", "synthetic_pairs",
+        sys.executable, "-m", "rayjobs.align_policy", "rewriter_ppo", "--policy.name", "rewriter",
+        "--reward.scorer", "lexicon:words.txt", "--data.source", "synthetic_pairs",
         "--data.limit", "400", "--ppo.iterations", str(ITERATIONS), "--ppo.prompts", "16", "--ppo.minibatches", "2",
         "--ppo.max-new-tokens", "16", "--ppo.precision", "fp32", "--checkpoints.every", "5",
         "--evaluation.test-texts", "5", "--evaluation.variants", "greedy", "--scaling.num-workers", str(workers),
@@ -33,7 +36,8 @@ def command(models: Path, storage: Path, workers: int) -> list[str]:
 
 
 def environment() -> dict[str, str]:
-    return {key: value for key, value in os.environ.items() if not key.startswith("RAY_")} | {"PYTHONUNBUFFERED": "1"}
+    plain = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
+    return plain | {"PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT)}
 
 
 def test_a_killed_worker_and_then_a_killed_driver_change_nothing(tmp_path: Path) -> None:
@@ -41,9 +45,10 @@ def test_a_killed_worker_and_then_a_killed_driver_change_nothing(tmp_path: Path)
     happened to, to the last bit."""
     write_rewriter(tmp_path / "rewriter")
     (tmp_path / "words.txt").write_text("idiot\nmoron\nstupid\nplonker\n")
-    subprocess.run(command(tmp_path, tmp_path / "whole", 0), env=environment(), check=True, stdout=subprocess.DEVNULL)
-    again, directory = command(tmp_path, tmp_path / "killed", 1), tmp_path / "killed" / "run"
-    driver = subprocess.Popen(again, env=environment(), stdout=subprocess.DEVNULL)
+    started: dict[str, Any] = {"cwd": tmp_path, "env": environment(), "stdout": subprocess.DEVNULL}
+    subprocess.run(command(tmp_path / "whole", 0), check=True, **started)
+    again, directory = command(tmp_path / "killed", 1), tmp_path / "killed" / "run"
+    driver = subprocess.Popen(again, **started)
     try:
         wait_for_step(directory, 12, driver)
         [worker] = train_workers(driver)
@@ -53,7 +58,7 @@ def test_a_killed_worker_and_then_a_killed_driver_change_nothing(tmp_path: Path)
     finally:
         driver.kill()
         driver.wait()
-    subprocess.run(again, env=environment(), check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(again, check=True, **started)
     psutil.wait_procs(children, timeout=30)
     states = [
         torch.load(tmp_path / name / "run" / "trained" / "ppo.pt", weights_only=True) for name in ("whole", "killed")
