@@ -135,7 +135,7 @@ def test_the_demo_goes_on_from_the_other_two(tmp_path: Path, monkeypatch: pytest
     for made in align_policy.MADE_BY:
         (tmp_path / made / "COMPLETE").touch()
     short = ["--ppo.iterations", "2", "--ppo.prompts", "8", "--ppo.max-new-tokens", "12", "--data.limit", "400"]
-    words = ["demo", *short, "--evaluation.test-texts", "20", "--evaluation.variants", "greedy"]
+    words = ["demo", *short, "--evaluation.test-texts", "20"]
     cli.main(align_policy.JOB, "", align_policy.RECIPES, align_policy.run, [*words, "--scaling.num-workers", "0"])
     run = tmp_path / "runs/align-policy-demo-s42"
     assert (run / "COMPLETE").exists()
