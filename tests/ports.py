@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import random
 import socket
 import time
 
 
+FIRST, LAST = 20_000, 32_000
+"""Above those of Ray's workers, below those that the kernel lends to outgoing connections: a service that is still
+starting would find one of these taken."""
+
+
 def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
+    """One that nobody listens at, at any address."""
+    for port in random.SystemRandom().sample(range(FIRST, LAST), 100):
+        with socket.socket() as found:
+            try:
+                found.bind(("", port))
+            except OSError:
+                continue
+            return port
+    raise OSError(f"100 ports of {FIRST} to {LAST} are all taken")
 
 
 def wait_for_port(port: int, seconds: float = 60) -> None:
