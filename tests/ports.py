@@ -6,7 +6,6 @@ import random
 import socket
 import time
 
-
 FIRST, LAST = 20_000, 32_000
 """Above those of Ray's workers, below those that the kernel lends to outgoing connections: a service that is still
 starting would find one of these taken."""
