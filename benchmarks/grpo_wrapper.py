@@ -33,11 +33,10 @@ from trl import GRPOConfig, GRPOTrainer
 
 from benchmarks.lines import print_line, rounds
 from detox.alignment import grpo
-from detox.alignment.building import COLOCATED
 from detox.alignment.finetune_settings import (
-    CausalModelSettings,
     FinetuneConfig,
     FinetuneOptimiserSettings,
+    LanguageModelSettings,
     MonitorSettings,
     OnlineSettings,
 )
@@ -50,7 +49,9 @@ from detox.data.examples.prepare import prepare_examples
 from detox.data.examples.settings import ExampleSettings
 from detox.models import tiny
 from detox.runs.config import RunSettings, ScalingSettings, TrackingSettings
+from detox.runs.storage import Storage
 from rayjobs.finetune import train_rank
+from rayjobs.ray_glue.seat import Seat
 
 SIZES: dict[str, dict[str, int]] = {
     "tiny": {"hidden": 32, "vocab_size": 400},
@@ -172,7 +173,7 @@ def measure(who: str, folder: Path, options: argparse.Namespace) -> dict[str, An
 
 
 def train_ours(folder: Path, scratch: Path, options: argparse.Namespace, is_monitored: bool) -> dict[str, Any]:
-    """As `rayjobs.finetune.train_inside` does it, with TRL's trainer watched."""
+    """As `rayjobs.finetune` does it inside a process, with TRL's trainer watched."""
     made: list[Watched] = []
 
     def watched(**given: Any) -> Watched:
@@ -181,7 +182,7 @@ def train_ours(folder: Path, scratch: Path, options: argparse.Namespace, is_moni
 
     config = FinetuneConfig(
         method="grpo",
-        model=CausalModelSettings(name=str(folder / "model")),
+        model=LanguageModelSettings(name=str(folder / "model")),
         batch=BatchSettings(size=options.batch, per_forward=options.batch // 2),
         optimiser=FinetuneOptimiserSettings(lr=LR, max_steps=options.steps, precision="fp32"),
         online=OnlineSettings(group=GROUP, max_new_tokens=options.response, temperature=TEMPERATURE, beta=BETA),
@@ -194,12 +195,15 @@ def train_ours(folder: Path, scratch: Path, options: argparse.Namespace, is_moni
     settings = {
         "config": config.model_dump(mode="json"),
         "run": str(scratch / "run"),
-        "examples": str(folder / "examples"),
+        "data": str(folder / "examples"),
+        "reward_actors": [],
     }
     for name in ("run", "place", "local"):
         (scratch / name).mkdir()
+    place = Place(0, 1, scratch / "place")
+    seat = Seat(place, scratch / "local", Storage(str(place.scratch)), resume_from=None, on_ray=False)
     with patch.object(grpo, "GRPOTrainer", watched):
-        train_rank(settings, Place(0, 1, scratch / "place"), scratch / "local", None, [], COLOCATED)
+        train_rank(settings, seat)
     return made[0].line
 
 

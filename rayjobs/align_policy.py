@@ -21,7 +21,7 @@ no PPO since 1.13.)
     python -m rayjobs.align_policy rewriter_ppo --policy.name runs/train-rewriter-embedded-s42 \\
         --reward.scorer runs/train-classifier-minilm-s42
     python -m rayjobs.align_policy qwen_ppo --model.name runs/finetune-qwen-sft-s42 --reward.scorer runs/my-classifier
-    python -m rayjobs.align_policy flan_t5_ppo_samsum --model.name runs/finetune-flan-t5-sft-samsum-s42
+    python -m rayjobs.align_policy flan_t5_ppo_samsum
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any
 
 import tyro
 
-from detox.alignment.finetune_settings import SUMMARIES, CausalModelSettings, FinetuneEvaluationSettings
+from detox.alignment.finetune_settings import SUMMARIES, FinetuneEvaluationSettings, LanguageModelSettings
 from detox.alignment.ppo_settings import KlSettings, PpoSettings, ScoreSettings
 from detox.alignment.reward_settings import TOXICITY_ONLY, ComponentSettings, RewardSettings
 from detox.alignment.settings import (
@@ -50,14 +50,14 @@ if TYPE_CHECKING:
 
     from detox.alignment.building import RewardModels
     from detox.alignment.worker import Task
-    from detox.classifier.worker import Place
     from detox.runs.rundir import RunDirectory
     from detox.runs.storage import Storage
+    from rayjobs.ray_glue.seat import Seat
 
 JOB = "align_policy"
 QWEN = "Qwen/Qwen1.5-1.8B"
-SCRATCH = "runs/finetune-scratch-lm-s42"
-"""What `python -m rayjobs.finetune scratch_lm` leaves."""
+SCRATCH, SUMMARISER = "runs/finetune-scratch-lm-s42", "runs/finetune-flan-t5-sft-samsum-s42"
+"""What `python -m rayjobs.finetune scratch_lm` and `flan_t5_sft_samsum` leave."""
 
 REWRITTEN = (
     ComponentSettings(component="toxicity", weight=0.6),
@@ -73,9 +73,6 @@ MADE_BY = {
     DEMO_REWRITER: "python -m rayjobs.train_rewriter demo",
 }
 """What `demo` begins with, and the command that trains it."""
-
-TRAINED = "trained"
-"""In the run directory, once all iterations are done: their state, with the weights."""
 
 
 def rewriter_ppo() -> AlignPolicyConfig:
@@ -133,7 +130,7 @@ def qwen_ppo() -> AlignModelConfig:
     Go on from what SFT left: `--model.name runs/finetune-qwen-sft-s42`.
     """
     return AlignModelConfig(
-        model=CausalModelSettings(name=QWEN, four_bit=True, dtype="bfloat16"),
+        model=LanguageModelSettings(name=QWEN, four_bit=True, dtype="bfloat16"),
         data=ExampleSettings(source=("real_toxicity_prompts",)),
         reward=RewardSettings.model_construct(components=TOXICITY_ONLY, scorer=tyro.MISSING),
         ppo=PpoSettings(
@@ -155,7 +152,7 @@ def scratch_lm_ppo() -> AlignModelConfig:
     the model leaves what it was. A fifth of the prompts is kept for the judge.
     """
     return AlignModelConfig(
-        model=CausalModelSettings(name=SCRATCH, lora=LoraSettings(rank=0), max_tokens=128),
+        model=LanguageModelSettings(name=SCRATCH, lora=LoraSettings(rank=0), max_tokens=128),
         data=ExampleSettings(source=("real_toxicity_prompts",), ratios=(0.75, 0.05, 0.2)),
         reward=RewardSettings.model_construct(
             scorer=tyro.MISSING,
@@ -184,9 +181,8 @@ def flan_t5_ppo_samsum() -> AlignModelConfig:
     little; an outcome that lost them breaks the guards of the report. The judge is another family's, trained by others.
     The rate is that of the examples of TRL's PPO, which S5 used.
     """
-    summariser = CausalModelSettings(name="run", lora=LoraSettings(rank=16))
-    config = AlignModelConfig(
-        model=summariser,
+    return AlignModelConfig(
+        model=LanguageModelSettings(name=SUMMARISER, lora=LoraSettings(rank=16)),
         data=ExampleSettings(source=("samsum",)),
         most_prompts=500,
         reward=RewardSettings(
@@ -209,7 +205,6 @@ def flan_t5_ppo_samsum() -> AlignModelConfig:
         evaluation=SUMMARIES.model_copy(update={"judge": "s-nlp/roberta_toxicity_classifier"}),
         scaling=ScalingSettings(num_workers=2, use_gpu=True),
     )
-    return config.model_copy(update={"model": summariser.model_copy(update={"name": tyro.MISSING})})
 
 
 Configs = AlignPolicyConfig | AlignModelConfig
@@ -220,7 +215,6 @@ RECIPES: dict[str, Callable[[], Configs]] = {
     "scratch_lm_ppo": scratch_lm_ppo,
     "flan_t5_ppo_samsum": flan_t5_ppo_samsum,
 }
-DONE = "DONE"
 
 
 def run(config: Configs, recipe: str) -> dict[str, Any]:
@@ -229,30 +223,17 @@ def run(config: Configs, recipe: str) -> dict[str, Any]:
     Returns:
         the final figures, as `summary.json` holds them.
     """
-    from detox.governance.manifest import ensure_key
-    from detox.runs.progress import Listener
-    from rayjobs.ray_glue.job import run_once, sign_each
-    from rayjobs.ray_glue.launch import check_paths, connect, on_one_node
-    from rayjobs.ray_glue.reward_pool import check_room_beside
+    from rayjobs.ray_glue.launch import check_paths
+    from rayjobs.ray_glue.training import train_and_judge
 
     check_paths(config)
     check_config(config)
-    ensure_key()
 
-    def work(directory: RunDirectory) -> None:
-        if config.scaling.num_workers:
-            connect(config)
-            check_room_beside(config.reward.pool, config.scaling)
-        data = prepared(config)
-        print(f"data: {data.uri}", flush=True)
-        if not directory.storage.child(TRAINED).exists(DONE):
-            train(config, directory, data)
-        print("evaluating", flush=True)
-        with Listener(directory):
-            made = on_one_node(finish, config.scaling)(config, recipe, directory.uri, data.uri)
-        sign_each(directory, made)
+    def train(directory: RunDirectory, data: Storage) -> None:
+        if not directory.is_trained:
+            train_policy(config, directory, data)
 
-    return run_once(config, JOB, recipe, work, {"report": "report.html", "artifact": "artifact"})
+    return train_and_judge(config, JOB, recipe, lambda: prepared(config), train, finish, config.reward.pool)
 
 
 def check_config(config: Configs) -> None:
@@ -262,11 +243,14 @@ def check_config(config: Configs) -> None:
         ValueError: a policy, data, a scorer or a judge that are not there, or more workers than an optimizer step has
             prompts.
     """
-    from rayjobs.ray_glue.tuning import check_tuning
-
     if isinstance(config, AlignPolicyConfig):
-        check_rewriter(config)
+        from rayjobs.ray_glue.pairs_checks import check_rewriter_alignment
+
+        check_demos(config.policy.name, config.reward.scorer)
+        check_rewriter_alignment(config)
     else:
+        from rayjobs.ray_glue.examples_checks import check_tuning
+
         check_tuning(config)
     prompts = config.ppo.prompts // config.ppo.minibatches
     if config.scaling.num_workers > prompts:
@@ -274,27 +258,6 @@ def check_config(config: Configs) -> None:
             f"an optimizer step has {prompts} prompts, too few for {config.scaling.num_workers} workers: raise "
             "--ppo.prompts, or lower --ppo.minibatches"
         )
-
-
-def check_rewriter(config: AlignPolicyConfig) -> None:
-    from detox.alignment.building import check_reward
-    from detox.data.pairs.prepared import FACTS
-    from detox.data.pairs.reading import locate_pairs
-    from detox.rewriter.artifact import read_facts, rewriter_folder
-    from detox.rewriter.comparison import check_judges
-    from detox.runs.storage import Storage
-    from rayjobs.ray_glue.launch import check_inside
-    from rayjobs.ray_glue.reward_pool import check_pool
-
-    check_demos(config.policy.name, config.reward.scorer)
-    read_facts(rewriter_folder(config.policy.name))
-    sources = config.data.source
-    if not (len(sources) == 1 and Storage(sources[0]).exists(FACTS)):
-        locate_pairs(config.data)
-    check_pool(config.reward, config.scaling)
-    check_reward(config.reward)
-    check_judges(config.evaluation.judges)
-    check_inside(config.scaling, {"run.storage": config.run.storage})
 
 
 def check_demos(*names: str) -> None:
@@ -317,7 +280,8 @@ def prepared(config: Configs) -> Storage:
     """
     from detox.runs.storage import Storage
     from rayjobs.ray_glue.data import examples_stage, pairs_stage
-    from rayjobs.ray_glue.tuning import check_examples
+    from rayjobs.ray_glue.examples_checks import check_examples
+    from rayjobs.ray_glue.pairs_checks import check_pairs
 
     storage = Storage(config.run.storage)
     if isinstance(config, AlignPolicyConfig):
@@ -337,151 +301,78 @@ def finish(config: Configs, recipe: str, run_uri: str, data_uri: str) -> dict[st
         return finish_rewriter(config, recipe, run_uri, data_uri)
     from detox.alignment.finetune_finish import finish as finish_model
 
-    return finish_model(config, JOB, recipe, run_uri, data_uri)
+    return finish_model(config, recipe, run_uri, data_uri)
 
 
-def check_pairs(config: AlignPolicyConfig, pairs: Storage) -> None:
-    """Raises:
-    ValueError: there would be no prompts, nothing to judge, or nothing to train judges on; before any worker starts.
-    """
-    import tempfile
-    from pathlib import Path
-
-    from detox.alignment.rewriter_task import in_languages
-    from detox.data.pairs.prepared import PreparedPairs
-    from detox.evaluation.pan_judges import PAN
-
-    with tempfile.TemporaryDirectory(prefix="detox-pairs-") as scratch:
-        prepared = PreparedPairs.open(pairs.localise(Path(scratch)))
-        for part in ("train", "test"):
-            in_languages(prepared.part(part), config.languages)
-        if config.evaluation.judges not in PAN and not prepared.part("judge"):
-            raise ValueError("there are no pairs to train the judges on: set --data.judge-share above 0")
-
-
-def train(config: Configs, directory: RunDirectory, data: Storage) -> None:
-    """All iterations, on Ray Train or inside this process, from the run's last checkpoint."""
-    from detox.runs.progress import Follower, Listener
-    from rayjobs.ray_glue.fit import fit
-    from rayjobs.ray_glue.reward_pool import reward_pool
-
-    kind = "pairs" if isinstance(config, AlignPolicyConfig) else "examples"
-    settings = {"config": config.model_dump(mode="json"), "run": directory.uri, "data": data.uri, "kind": kind}
-    with Follower(directory, "reward"), Listener(directory):
-        if config.scaling.num_workers == 0:
-            train_inside(settings)
-        else:
-            with reward_pool(config.reward.pool, config.scaling) as actors:
-                settings["reward_actors"] = actors
-                fit(train_worker, settings, directory, config.scaling, config.checkpoints.keep, score=None)
-
-
-def train_worker(settings: dict[str, Any]) -> None:
-    """One Ray Train worker: its rank, the checkpoint to go on from, and what reports."""
+def train_policy(config: Configs, directory: RunDirectory, data: Storage) -> None:
+    """All iterations, from the run's last checkpoint."""
     from detox.data.examples.example import FACTS as EXAMPLES
     from detox.data.pairs.prepared import FACTS as PAIRS
-    from rayjobs.ray_glue.report import await_uploads, report_checkpoint
-    from rayjobs.ray_glue.reward_pool import pooled_models
-    from rayjobs.ray_glue.seat import seated
+    from rayjobs.ray_glue.training import train_ranks
 
-    facts = PAIRS if settings["kind"] == "pairs" else EXAMPLES
-    with seated(settings["run"], settings["data"], facts) as seat:
-
-        def keep(iteration: int, save: Callable[[Path], None]) -> None:
-            made = seat.place.scratch / f"iteration-{iteration}"
-            made.mkdir()
-            save(made)
-            report_checkpoint(seat.checkpoints, made, iteration)
-
-        models = pooled_models(settings["reward_actors"], seat.place.rank)
-        train_rank(settings, seat.place, seat.local, seat.resume_from, keep, models)
-        await_uploads(seat.checkpoints)
+    train_ranks(
+        train_rank,
+        config,
+        directory,
+        data,
+        facts=PAIRS if isinstance(config, AlignPolicyConfig) else EXAMPLES,
+        follow="reward",
+        last_checkpoint=last_checkpoint,
+        pool=config.reward.pool,
+    )
 
 
-def train_inside(settings: dict[str, Any]) -> None:
-    """`scaling.num_workers 0`: the same training in this process, without Ray; for debugging and unit tests."""
-    import shutil
-    import tempfile
-    from pathlib import Path
-
-    from detox.alignment.building import COLOCATED
+def last_checkpoint(folder: Path) -> Path | None:
+    """The newest in `folder`."""
     from detox.alignment.worker import STATE
-    from detox.classifier.worker import Place
-    from detox.runs.storage import Storage
-    from rayjobs.ray_glue.fit import CHECKPOINTS
 
-    folder = Storage(settings["run"]).child(CHECKPOINTS).local_path
-    keep_most: int = settings["config"]["checkpoints"]["keep"]
-
-    def keep(iteration: int, save: Callable[[Path], None]) -> None:
-        making, made = folder / ".making", folder / f"step-{iteration:07d}"
-        shutil.rmtree(making, ignore_errors=True)
-        making.mkdir(parents=True)
-        save(making)
-        making.rename(made)
-        for old in sorted(folder.glob("step-*"))[:-keep_most]:
-            shutil.rmtree(old)
-
-    with tempfile.TemporaryDirectory(prefix="detox-pairs-") as scratch:
-        found = sorted(path.parent for path in folder.glob(f"step-*/{STATE}"))
-        train_rank(settings, Place(0, 1, folder), Path(scratch), found[-1] if found else None, keep, COLOCATED)
+    return max((path.parent for path in folder.glob(f"step-*/{STATE}")), default=None)
 
 
-def train_rank(
-    settings: dict[str, Any],
-    place: Place,
-    local: Path,
-    resume_from: Path | None,
-    keep: Callable[[int, Callable[[Path], None]], None],
-    models: RewardModels,
-) -> None:
-    """Train on one rank; rank 0 writes events, and at the end what was trained.
-
-    Args:
-        keep: makes a checkpoint of an iteration; called on every rank.
-        models: of the reward.
-    """
+def train_rank(settings: dict[str, Any], seat: Seat) -> None:
+    """Train on one rank; rank 0 writes events, and at the end what was trained."""
     from detox.alignment.worker import align_one_rank, begin
     from detox.runs.config import validated
     from detox.runs.progress import keep_rejects
     from detox.runs.rundir import RunDirectory
     from detox.runs.storage import Storage
     from detox.runs.tracking import Tracker
+    from rayjobs.ray_glue.reward_pool import pooled_models
 
-    is_rewriter = settings["kind"] == "pairs"
     tree = settings["config"]
-    config: Configs = validated(AlignPolicyConfig, tree) if is_rewriter else validated(AlignModelConfig, tree)
+    config: Configs = validated(AlignPolicyConfig, tree) if "policy" in tree else validated(AlignModelConfig, tree)
     directory = RunDirectory(Storage(settings["run"]))
     trackers: list[Tracker] = []
-    last = config.ppo.iterations
 
     def on_start(iteration: int) -> None:
-        if place.rank == 0:
+        if seat.place.rank == 0:
             trackers.append(Tracker(directory, config.tracking, config.model_dump(mode="json"), resume_step=iteration))
 
     def on_iteration(iteration: int, figures: dict[str, float], save: Callable[[Path], None]) -> None:
+        last = config.ppo.iterations
         for tracker in trackers:
             tracker.log("train", iteration, figures | {"max_steps": last})
         if iteration % config.checkpoints.every == 0 or iteration == last:
-            keep(iteration, save)
+            seat.keep_checkpoint(iteration, save, config.checkpoints.keep)
 
     begin(config.run.seed, config.scaling)
-    task = task_of(config, Storage(settings["data"]).localise(local), local, models)
-    if place.rank == 0:
+    models = pooled_models(settings["reward_actors"], seat.place.rank)
+    task = task_of(config, Storage(settings["data"]).localise(seat.local), seat.local, models)
+    if seat.place.rank == 0:
         keep_rejects(directory, task.refused, "texts that the model cannot read")
     use_gpu = config.scaling.use_gpu
-    save = align_one_rank(task, config.ppo, config.run.seed, use_gpu, resume_from, on_iteration, on_start)
+    save = align_one_rank(task, config.ppo, config.run.seed, use_gpu, seat.resume_from, on_iteration, on_start)
+    seat.await_uploads()
     for tracker in trackers:
         tracker.close()
-    made = local / TRAINED
+    made = seat.local / "trained"
     made.mkdir()
-    if is_rewriter:
-        save(made)
-    if place.rank == 0:
-        if not is_rewriter:
+    if isinstance(config, AlignPolicyConfig):
+        save(made)  # the state, with the weights; on every rank
+    if seat.place.rank == 0:
+        if isinstance(config, AlignModelConfig):
             save_model(task.loaded.model, made)
-        directory.storage.upload(made, TRAINED)
-        directory.storage.child(TRAINED).write_text(DONE, "")
+        directory.keep_trained(made)
 
 
 def save_model(model: Any, folder: Path) -> None:

@@ -18,7 +18,7 @@ found less harmful. DPO and the others go on from what SFT left: name its run wi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import tyro
@@ -26,11 +26,11 @@ import tyro
 from detox.alignment.finetune_settings import (
     ONLINE,
     SUMMARIES,
-    CausalModelSettings,
     FinetuneCheckpointSettings,
     FinetuneConfig,
     FinetuneEvaluationSettings,
     FinetuneOptimiserSettings,
+    LanguageModelSettings,
     MonitorSettings,
     SftSettings,
 )
@@ -41,17 +41,11 @@ from detox.rewriter.settings import LoraSettings
 from detox.runs.config import ScalingSettings, override
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from transformers import TrainerCallback
-
-    from detox.alignment.building import RewardModels
-    from detox.classifier.worker import Place
     from detox.runs.rundir import RunDirectory
     from detox.runs.storage import Storage
+    from rayjobs.ray_glue.seat import Seat
 
 JOB = "finetune"
-DONE = "DONE"
 QWEN = "Qwen/Qwen1.5-1.8B"
 """S1's "Qwen-1.8B": of Qwen's first generation queries, keys and values are one layer, and S1 adapts two of them."""
 
@@ -60,7 +54,7 @@ def qwen_sft() -> FinetuneConfig:
     """S1 steps 12 and 13: QLoRA on the harmless responses, with gradient accumulation, a rate of 5e-5, monitors."""
     return FinetuneConfig(
         method="sft",
-        model=CausalModelSettings(name=QWEN, four_bit=True, dtype="bfloat16", gradient_checkpointing=True),
+        model=LanguageModelSettings(name=QWEN, four_bit=True, dtype="bfloat16", gradient_checkpointing=True),
         data=ExampleSettings(source=("hh_rlhf",)),
         batch=BatchSettings(size=16, per_forward=4),
         optimiser=FinetuneOptimiserSettings(lr=5e-5),
@@ -105,7 +99,7 @@ def scratch_lm() -> FinetuneConfig:
     """
     return FinetuneConfig(
         method="sft",
-        model=CausalModelSettings(
+        model=LanguageModelSettings(
             name="tiny/qwen2",
             lora=LoraSettings(rank=0),
             max_tokens=256,
@@ -142,7 +136,7 @@ def flan_t5_sft_samsum() -> FinetuneConfig:
     """
     return FinetuneConfig(
         method="sft",
-        model=CausalModelSettings(
+        model=LanguageModelSettings(
             name="google/flan-t5-base", lora=LoraSettings(rank=16, alpha=32.0, dropout=0.05, target_modules=("q", "v"))
         ),
         data=ExampleSettings(source=("samsum",)),
@@ -173,37 +167,26 @@ def run(config: FinetuneConfig, recipe: str) -> dict[str, Any]:
     Returns:
         the final figures, as `summary.json` holds them.
     """
-    from detox.alignment.finetune_finish import TRAINED, finish
-    from detox.governance.manifest import ensure_key
-    from detox.runs.progress import Listener
+    from detox.alignment.finetune_finish import finish
     from detox.runs.storage import Storage
     from rayjobs.ray_glue.data import examples_stage
-    from rayjobs.ray_glue.job import run_once, sign_each
-    from rayjobs.ray_glue.launch import check_paths, connect, on_one_node
-    from rayjobs.ray_glue.reward_pool import check_room_beside
-    from rayjobs.ray_glue.tuning import check_examples, check_tuning
+    from rayjobs.ray_glue.examples_checks import check_examples, check_tuning
+    from rayjobs.ray_glue.launch import check_paths
+    from rayjobs.ray_glue.training import train_and_judge
 
     check_paths(config)
     check_tuning(config)
-    ensure_key()
 
-    def work(directory: RunDirectory) -> None:
-        if config.scaling.num_workers:
-            connect(config)
-            check_room_beside(pool_of(config), config.scaling)
+    def prepare() -> Storage:
         examples = examples_stage(config.data, config.run.seed, Storage(config.run.storage))
         check_examples(config, examples)
-        if config.preference.candidates:
-            examples = candidates_stage(config, examples)
-        print(f"examples: {examples.uri}", flush=True)
-        if not directory.storage.child(TRAINED).exists(DONE):
-            train(config, directory, examples)
-        print("evaluating", flush=True)
-        with Listener(directory):
-            made = on_one_node(finish, config.scaling)(config, JOB, recipe, directory.uri, examples.uri)
-        sign_each(directory, made)
+        return candidates_stage(config, examples) if config.preference.candidates else examples
 
-    return run_once(config, JOB, recipe, work, {"report": "report.html", "artifact": "artifact"})
+    def train(directory: RunDirectory, examples: Storage) -> None:
+        if not directory.is_trained:
+            train_model(config, directory, examples)
+
+    return train_and_judge(config, JOB, recipe, prepare, train, finish, pool_of(config))
 
 
 def candidates_stage(config: FinetuneConfig, examples: Storage) -> Storage:
@@ -239,87 +222,50 @@ def pool_of(config: FinetuneConfig) -> RewardPoolSettings:
     return config.reward.pool if config.method in ONLINE else RewardPoolSettings()
 
 
-def train(config: FinetuneConfig, directory: RunDirectory, examples: Storage) -> None:
-    """All steps, on Ray Train or inside this process, from the run's last checkpoint."""
-    from detox.runs.progress import Follower, Listener
-    from rayjobs.ray_glue.fit import fit
-    from rayjobs.ray_glue.reward_pool import reward_pool
-
-    settings = {"config": config.model_dump(mode="json"), "run": directory.uri, "examples": examples.uri}
-    with Follower(directory, "perplexity"), Listener(directory):
-        if config.scaling.num_workers == 0:
-            train_inside(settings)
-        else:
-            with reward_pool(pool_of(config), config.scaling) as actors:
-                settings["reward_actors"] = actors
-                fit(train_worker, settings, directory, config.scaling, config.checkpoints.keep, score=None)
-
-
-def train_worker(settings: dict[str, Any]) -> None:
-    """One Ray Train worker."""
+def train_model(config: FinetuneConfig, directory: RunDirectory, examples: Storage) -> None:
+    """All steps, from the run's last checkpoint."""
     from detox.data.examples.example import FACTS
-    from rayjobs.ray_glue.report import ReportCallback
-    from rayjobs.ray_glue.reward_pool import pooled_models
-    from rayjobs.ray_glue.seat import seated
+    from rayjobs.ray_glue.fit import last_trainer_checkpoint
+    from rayjobs.ray_glue.training import train_ranks
 
-    with seated(settings["run"], settings["examples"], FACTS) as seat:
-        models = pooled_models(settings["reward_actors"], seat.place.rank)
-        train_rank(settings, seat.place, seat.local, seat.resume_from, [ReportCallback(seat.checkpoints)], models)
-
-
-def train_inside(settings: dict[str, Any]) -> None:
-    """`scaling.num_workers 0`: the same training in this process, without Ray; for debugging and unit tests."""
-    import tempfile
-    from pathlib import Path
-
-    from detox.alignment.building import COLOCATED
-    from detox.classifier.worker import Place
-    from detox.runs.storage import Storage
-    from rayjobs.ray_glue.fit import CHECKPOINTS, last_trainer_checkpoint
-
-    folder = Storage(settings["run"]).child(CHECKPOINTS).local_path
-    with tempfile.TemporaryDirectory(prefix="detox-examples-") as scratch:
-        train_rank(settings, Place(0, 1, folder), Path(scratch), last_trainer_checkpoint(folder), [], COLOCATED)
+    train_ranks(
+        train_rank,
+        config,
+        directory,
+        examples,
+        facts=FACTS,
+        follow="perplexity",
+        last_checkpoint=last_trainer_checkpoint,
+        pool=pool_of(config),
+    )
 
 
-def train_rank(
-    settings: dict[str, Any],
-    place: Place,
-    local: Path,
-    resume_from: Path | None,
-    callbacks: Sequence[TrainerCallback],
-    models: RewardModels,
-) -> None:
-    """Train on one rank; rank 0 writes events, and at the end the model.
-
-    Args:
-        models: of the reward.
-    """
-    from detox.alignment.finetune_finish import TRAINED
+def train_rank(settings: dict[str, Any], seat: Seat) -> None:
+    """Train on one rank; rank 0 writes events, and at the end the model."""
     from detox.alignment.tuning import tune_one_rank
     from detox.classifier.progress import TrackerCallback, tracker_for
     from detox.data.examples.example import PreparedExamples
     from detox.runs.config import validated
     from detox.runs.rundir import RunDirectory
     from detox.runs.storage import Storage
+    from rayjobs.ray_glue.reward_pool import pooled_models
 
     config = validated(FinetuneConfig, settings["config"])
-    directory = RunDirectory(Storage(settings["run"]))
-    tracker = tracker_for(settings["run"], config, resume_from) if place.rank == 0 else None
+    tracker = tracker_for(settings["run"], config, seat.resume_from) if seat.place.rank == 0 else None
     own = [TrackerCallback(tracker, closes=False)] if tracker else []
 
     def tell(event: str, step: int, figures: dict[str, float]) -> None:
         if tracker:
             tracker.log(event, step, figures)
 
-    examples = PreparedExamples.open(Storage(settings["examples"]).localise(local))
-    save = tune_one_rank(config, examples, place, tell, [*own, *callbacks], resume_from, models)
-    made = local / TRAINED
+    examples = PreparedExamples.open(Storage(settings["data"]).localise(seat.local))
+    models = pooled_models(settings["reward_actors"], seat.place.rank)
+    save = tune_one_rank(config, examples, seat.place, tell, [*own, *seat.callbacks()], seat.resume_from, models)
+    made = seat.local / "trained"
     save(made)
     if tracker:
         tracker.close()
-        directory.storage.upload(made, TRAINED)
-        directory.storage.child(TRAINED).write_text(DONE, "")
+        RunDirectory(Storage(settings["run"])).keep_trained(made)
 
 
 def main() -> None:

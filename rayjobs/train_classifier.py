@@ -29,8 +29,6 @@ from detox.data.settings import CleaningSettings, DataSettings, SplitSettings
 from detox.runs.config import ScalingSettings, override
 
 if TYPE_CHECKING:
-    from transformers import TrainerCallback
-
     from detox.runs.rundir import RunDirectory
     from detox.runs.storage import Storage
 
@@ -233,12 +231,11 @@ def train_worker(settings: dict[str, Any]) -> dict[str, float]:
     from detox.data.prepared import FACTS, PreparedData
     from detox.runs.config import validated
     from detox.runs.storage import Storage
-    from rayjobs.ray_glue.report import ReportCallback
-    from rayjobs.ray_glue.seat import seated
+    from rayjobs.ray_glue.seat import seat_on_ray
 
     config = validated(TrainClassifierConfig, settings["config"])
-    with seated(settings["run"], settings["data"], FACTS) as seat:
-        callbacks: list[TrainerCallback] = [ReportCallback(seat.checkpoints)]
+    with seat_on_ray(settings["run"], settings["data"], FACTS) as seat:
+        callbacks = seat.callbacks()
         if seat.place.rank == 0:
             callbacks.append(TrackerCallback(tracker_for(settings["run"], config, seat.resume_from)))
         data = PreparedData.open(Storage(settings["data"]).localise(seat.local))

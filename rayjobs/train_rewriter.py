@@ -36,14 +36,12 @@ from detox.rewriter.settings import (
 from detox.runs.config import ScalingSettings, override
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from transformers import TrainerCallback
 
-    from detox.classifier.worker import Place
     from detox.rewriter.readable import Unread
     from detox.runs.rundir import RunDirectory
     from detox.runs.storage import Storage
+    from rayjobs.ray_glue.seat import Seat
 
 JOB = "train_rewriter"
 
@@ -242,121 +240,38 @@ def run(config: TrainRewriterConfig, recipe: str) -> dict[str, Any]:
     Returns:
         the final figures, as `summary.json` holds them.
     """
-    from detox.governance.manifest import ensure_key
     from detox.rewriter.finish import finish
-    from detox.runs.progress import Listener
     from detox.runs.storage import Storage
     from rayjobs.ray_glue.data import pairs_stage
-    from rayjobs.ray_glue.job import run_once, sign_each
-    from rayjobs.ray_glue.launch import check_paths, connect, on_one_node
+    from rayjobs.ray_glue.launch import check_paths
+    from rayjobs.ray_glue.pairs_checks import check_pairs, check_rewriter_training
+    from rayjobs.ray_glue.training import train_and_judge
 
     check_paths(config)
-    check_config(config)
-    ensure_key()
+    check_rewriter_training(config)
 
-    def work(directory: RunDirectory) -> None:
-        if config.scaling.num_workers:
-            connect(config)
+    def prepare() -> Storage:
         pairs = pairs_stage(config.data, config.run.seed, Storage(config.run.storage))
         check_pairs(config, pairs)
-        print(f"pairs: {pairs.uri}", flush=True)
+        return pairs
+
+    def train(directory: RunDirectory, pairs: Storage) -> None:
         if not directory.storage.exists(STAGES):
-            train(config, directory, pairs)
-        print("evaluating", flush=True)
-        with Listener(directory):
-            made = on_one_node(finish, config.scaling)(config, recipe, directory.uri, pairs.uri)
-        sign_each(directory, made)
+            train_stages(config, directory, pairs)
 
-    return run_once(config, JOB, recipe, work, {"report": "report.html", "artifact": "artifact"})
+    return train_and_judge(config, JOB, recipe, prepare, train, finish)
 
 
-def check_config(config: TrainRewriterConfig) -> None:
-    """What can be known to fail before any work.
-
-    Raises:
-        ValueError: sources of pairs, a model or a judge that are not there, or a training inside this process on remote
-            storage.
-    """
-    from detox.classifier.scorer import check_toxicity
+def train_stages(config: TrainRewriterConfig, directory: RunDirectory, pairs: Storage) -> None:
+    """All stages, from the run's last checkpoint."""
     from detox.data.pairs.prepared import FACTS
-    from detox.data.pairs.reading import locate_pairs
-    from detox.models.seq2seq import check_seq2seq
-    from detox.rewriter.comparison import check_judges
-    from detox.runs.storage import Storage
-    from rayjobs.ray_glue.launch import check_inside
-
-    sources = config.data.source
-    if not (len(sources) == 1 and Storage(sources[0]).exists(FACTS)):
-        locate_pairs(config.data)
-    check_seq2seq(config.model.name)
-    check_judges(config.evaluation.judges)
-    if config.data.cleaning.scorer:
-        check_toxicity(config.data.cleaning.scorer)
-    check_inside(config.scaling, {"run.storage": config.run.storage})
-
-
-def check_pairs(config: TrainRewriterConfig, pairs: Storage) -> None:
-    """Raises:
-    ValueError: a stage would have no pairs to learn from, or the report none to be about; before any worker starts.
-    """
-    import tempfile
-    from pathlib import Path
-
-    from detox.data.pairs.prepared import PreparedPairs
-    from detox.rewriter.curriculum import plan
-    from detox.rewriter.finish import check_parts
-
-    with tempfile.TemporaryDirectory(prefix="detox-pairs-") as scratch:
-        prepared = PreparedPairs.open(pairs.localise(Path(scratch)))
-        plan(prepared.part("train"), config, {})
-        check_parts(config, prepared)
-
-
-def train(config: TrainRewriterConfig, directory: RunDirectory, pairs: Storage) -> None:
-    """All stages, on Ray Train or inside this process, from the run's last checkpoint."""
-    from detox.runs.progress import Follower, Listener
-    from rayjobs.ray_glue.fit import fit
-
-    settings = {"config": config.model_dump(mode="json"), "run": directory.uri, "pairs": pairs.uri}
-    with Follower(directory, "perplexity"), Listener(directory):
-        if config.scaling.num_workers == 0:
-            train_inside(settings)
-        else:
-            fit(train_worker, settings, directory, config.scaling, config.checkpoints.keep, score=None)
-
-
-def train_worker(settings: dict[str, Any]) -> None:
-    """One Ray Train worker: its rank, the checkpoint to go on from, and the callbacks that report."""
-    from detox.data.pairs.prepared import FACTS
-    from rayjobs.ray_glue.report import ReportCallback
-    from rayjobs.ray_glue.seat import seated
-
-    with seated(settings["run"], settings["pairs"], FACTS) as seat:
-        train_rank(settings, seat.place, seat.local, seat.resume_from, [ReportCallback(seat.checkpoints)])
-
-
-def train_inside(settings: dict[str, Any]) -> None:
-    """`scaling.num_workers 0`: the same training in this process, without Ray; for debugging and unit tests."""
-    import tempfile
-    from pathlib import Path
-
-    from detox.classifier.worker import Place
     from detox.rewriter.curriculum import last_checkpoint
-    from detox.runs.storage import Storage
-    from rayjobs.ray_glue.fit import CHECKPOINTS
+    from rayjobs.ray_glue.training import train_ranks
 
-    folder = Storage(settings["run"]).child(CHECKPOINTS).local_path
-    with tempfile.TemporaryDirectory(prefix="detox-pairs-") as scratch:
-        train_rank(settings, Place(0, 1, folder), Path(scratch), last_checkpoint(folder), [])
+    train_ranks(train_rank, config, directory, pairs, facts=FACTS, follow="perplexity", last_checkpoint=last_checkpoint)
 
 
-def train_rank(
-    settings: dict[str, Any],
-    place: Place,
-    local: Path,
-    resume_from: Path | None,
-    callbacks: Sequence[TrainerCallback],
-) -> None:
+def train_rank(settings: dict[str, Any], seat: Seat) -> None:
     """Train on one rank; rank 0 writes events, and at the end what the stages left."""
     from detox.classifier.progress import TrackerCallback
     from detox.data.pairs.prepared import PreparedPairs
@@ -373,21 +288,21 @@ def train_rank(
     trackers: list[Tracker] = []
 
     def callbacks_at(step: int) -> list[TrainerCallback]:
-        if place.rank:
-            return list(callbacks)
+        if seat.place.rank:
+            return seat.callbacks()
         trackers.append(Tracker(directory, config.tracking, config.model_dump(mode="json"), resume_step=step))
-        return [*callbacks, TrackerCallback(trackers[0], closes=False)]
+        return [*seat.callbacks(), TrackerCallback(trackers[0], closes=False)]
 
     def keep_refused(refused: Sequence[Unread]) -> None:
-        if place.rank == 0:
+        if seat.place.rank == 0:
             keep_rejects(directory, [pair._asdict() for pair in refused], "pairs that the model cannot read")
 
-    pairs = PreparedPairs.open(Storage(settings["pairs"]).localise(local))
+    pairs = PreparedPairs.open(Storage(settings["data"]).localise(seat.local))
     store = StageStore(Storage(config.run.storage))
-    outcome = train_one_rank(config, pairs, place, store, callbacks_at, resume_from, keep_refused)
+    outcome = train_one_rank(config, pairs, seat.place, store, callbacks_at, seat.resume_from, keep_refused)
     for tracker in trackers:
         tracker.close()
-    if place.rank == 0:
+    if seat.place.rank == 0:
         directory.write_json(STAGES, outcome._asdict())
 
 

@@ -50,10 +50,6 @@ from detox.runs.storage import Storage
 
 TuningConfig = FinetuneConfig | AlignModelConfig
 
-TRAINED = "trained"
-"""In the run directory, once all steps are done: the model, in Hugging Face's layout."""
-
-
 WORD = re.compile(r"\w{3,}")
 
 
@@ -68,7 +64,7 @@ class Outcome(NamedTuple):
     """Where the data have some to compare with; its figures are among the others."""
 
 
-def finish(config: TuningConfig, job: str, recipe: str, run_uri: str, examples_uri: str) -> dict[str, dict[str, Any]]:
+def finish(config: TuningConfig, recipe: str, run_uri: str, examples_uri: str) -> dict[str, dict[str, Any]]:
     """Write the artifact, measure it against what it began as, and report.
 
     Returns:
@@ -84,7 +80,7 @@ def finish(config: TuningConfig, job: str, recipe: str, run_uri: str, examples_u
         folder = Path(scratch)
         examples = PreparedExamples.open(Storage(examples_uri).localise(folder / "examples"))
         beginning = beginning_of(config, examples.part("train"), folder)
-        trained = run.storage.child(TRAINED).localise(folder / TRAINED)
+        trained = run.trained.localise(folder / "trained")
         artifact = write_artifact(folder / "artifact", trained, config, beginning)
         test = usable(examples.part("test"), config.method)
         if not test:
@@ -95,6 +91,7 @@ def finish(config: TuningConfig, job: str, recipe: str, run_uri: str, examples_u
         else:
             outcome, table = compare(config, beginning, artifact, test, examples.part("train"))
         masked = toxic_words(config.evaluation.judge, table)
+        job = run.read_json("config.json")["_job"]
         facts = run_facts(run, job, recipe, config, examples.facts, masked_words=masked)
         run.storage.write_text("report.html", finetune_report(outcome, facts, config, table).render())
         with tempfile.TemporaryDirectory(prefix="detox-responses-") as place:

@@ -20,7 +20,7 @@ ONLINE: tuple[Method, ...] = ("grpo", "rloo")
 """Learn from responses of their own, by a reward."""
 
 
-class CausalModelSettings(Config):
+class LanguageModelSettings(Config):
     name: str
     """`owner/name@revision` of the hub, a folder, a run of `finetune`, or `tiny/<architecture>`, which begins from
     nothing."""
@@ -41,7 +41,7 @@ class CausalModelSettings(Config):
     tiny_vocabulary: int = Field(default=1000, ge=300)
 
     @model_validator(mode="after")
-    def _adapters_stand_on_something(self) -> CausalModelSettings:
+    def _adapters_stand_on_something(self) -> LanguageModelSettings:
         if self.four_bit and not self.lora.rank:
             raise ValueError("4-bit weights are frozen and learn by adapters alone: set lora.rank above 0")
         if self.name.startswith("tiny/") and (self.lora.rank or self.four_bit):
@@ -167,7 +167,7 @@ class FinetuneConfig(JobConfig):
     """Everything that determines one tuned model."""
 
     method: Method
-    model: CausalModelSettings
+    model: LanguageModelSettings
     data: ExampleSettings = ExampleSettings()
     batch: BatchSettings = BatchSettings(size=16, per_forward=4)
     optimiser: FinetuneOptimiserSettings = FinetuneOptimiserSettings()

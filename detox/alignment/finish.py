@@ -68,7 +68,7 @@ def finish(config: AlignPolicyConfig, recipe: str, run_uri: str, pairs_uri: str)
         folder = Path(scratch)
         pairs = PreparedPairs.open(Storage(pairs_uri).localise(folder / "pairs"))
         loaded, facts = load_policy(config)
-        load_trained_weights(loaded, run.storage.child("trained").localise(folder / "trained"))
+        load_trained_weights(loaded, run.trained.localise(folder / "trained"))
         if config.policy.lora.rank:  # on a rewriter that is no model by a name that everybody has
             loaded = replace(loaded, model=loaded.model.merge_and_unload())  # type: ignore[operator]
         helpers = Helpers.load(rewriter_folder(config.policy.name))

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from detox.alignment.finetune_settings import CausalModelSettings, FinetuneEvaluationSettings
+from detox.alignment.finetune_settings import FinetuneEvaluationSettings, LanguageModelSettings
 from detox.alignment.ppo_settings import PpoSettings
 from detox.alignment.reward_settings import TOXICITY_ONLY, RewardSettings
 from detox.data.examples.settings import ExampleSettings
@@ -78,7 +78,7 @@ class AlignModelConfig(JobConfig):
     """Everything that determines one language model, causal or encoder-decoder, that PPO has aligned."""
 
     method: Literal["ppo"] = "ppo"
-    model: CausalModelSettings
+    model: LanguageModelSettings
     data: ExampleSettings = ExampleSettings()
     """Its prompts are asked; its responses, where there are some, are what perplexity is measured on."""
     most_prompts: int = Field(default=0, ge=0)

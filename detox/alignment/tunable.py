@@ -11,7 +11,7 @@ import torch
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
 from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerBase
 
-from detox.alignment.finetune_settings import CausalModelSettings
+from detox.alignment.finetune_settings import LanguageModelSettings
 from detox.alignment.policy import REFERENCE
 from detox.data.examples.example import Prompt
 from detox.models import tiny
@@ -40,7 +40,7 @@ class Tunable(NamedTuple):
         return bool(self.loaded.model.config.is_encoder_decoder)
 
 
-def load_tunable(settings: CausalModelSettings, texts: Sequence[str], seed: int, scratch: Path) -> Tunable:
+def load_tunable(settings: LanguageModelSettings, texts: Sequence[str], seed: int, scratch: Path) -> Tunable:
     """The same on every rank and after every restart.
 
     Args:
@@ -88,7 +88,7 @@ def with_end_of_turn(loaded: LoadedModel) -> LoadedModel:
 ANSWER = "An answer."
 
 
-def adapters_of(settings: CausalModelSettings, task: TaskType) -> LoraConfig:
+def adapters_of(settings: LanguageModelSettings, task: TaskType) -> LoraConfig:
     lora = settings.lora
     return LoraConfig(
         task_type=task,
@@ -109,7 +109,7 @@ def adapted(tunable: Tunable, seed: int) -> LoadedModel:
     return replace(tunable.loaded, model=model)
 
 
-def _built(settings: CausalModelSettings, kind: Kind, texts: Sequence[str], seed: int, scratch: Path) -> LoadedModel:
+def _built(settings: LanguageModelSettings, kind: Kind, texts: Sequence[str], seed: int, scratch: Path) -> LoadedModel:
     options: dict[str, Any] = {"texts_for_tokenizer": texts, "seed": seed} | tiny_options(settings)
     if kind == "seq2seq_lm":
         loaded = load_seq2seq(settings.name, **options)
@@ -122,7 +122,7 @@ def _built(settings: CausalModelSettings, kind: Kind, texts: Sequence[str], seed
     return loaded
 
 
-def tiny_options(settings: CausalModelSettings) -> dict[str, Any]:
+def tiny_options(settings: LanguageModelSettings) -> dict[str, Any]:
     """Config keys of a `tiny/…` model, by the names of its family."""
     family = tiny.architecture(settings.name.removeprefix("tiny/"))
     if "d_model" in family.sizes:  # T5, whose positions are relative
@@ -143,7 +143,7 @@ def tiny_options(settings: CausalModelSettings) -> dict[str, Any]:
     return {"hidden": settings.tiny_width, "vocab_size": settings.tiny_vocabulary, **shape}
 
 
-def with_ranking_head(tunable: Tunable, settings: CausalModelSettings, seed: int) -> Tunable:
+def with_ranking_head(tunable: Tunable, settings: LanguageModelSettings, seed: int) -> Tunable:
     """The model with one output, how good a response is, in place of the next token.
 
     Raises:

@@ -5,6 +5,7 @@
     environment.json   versions, git commit, hardware
     metrics.jsonl      a line an event
     checkpoints/       Ray Train's, one folder a checkpoint
+    trained/           what the last step left, where the job keeps it
     artifact/          the final model, Hugging Face layout, with its signed manifest.json
     baseline/          TF-IDF + logistic regression on the same rows
     summary.json       final figures, flat names
@@ -24,6 +25,7 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from detox.runs.config import JobConfig, RunSettings, differences, to_json
@@ -31,6 +33,9 @@ from detox.runs.environment import environment
 from detox.runs.storage import Storage, create_alone
 
 COMPLETE = "COMPLETE"
+TRAINED = "trained"
+DONE = "DONE"
+"""Written last into `TRAINED`."""
 LEASE = "lease.json"
 LEASE_SECONDS = 30.0
 LOCK_SECONDS = 2.0
@@ -63,6 +68,20 @@ class RunDirectory:
 
     def summary(self) -> dict[str, Any]:
         return self.read_json("summary.json")
+
+    @property
+    def trained(self) -> Storage:
+        """What `keep_trained` kept."""
+        return self.storage.child(TRAINED)
+
+    @property
+    def is_trained(self) -> bool:
+        return self.trained.exists(DONE)
+
+    def keep_trained(self, folder: Path) -> None:
+        """Keep what the last step left, from which the run is finished without training again."""
+        self.storage.upload(folder, TRAINED)
+        self.trained.write_text(DONE, "")
 
     def complete(self) -> None:
         """Mark the run as done: written last, so that its presence vouches for everything else."""
