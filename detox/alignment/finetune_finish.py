@@ -24,9 +24,10 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
+from detox.alignment.asked import Asked, asked_of, beginning_token, texts_of
 from detox.alignment.finetune_report import SAMPLES, card, finetune_report, headline
 from detox.alignment.finetune_settings import ONLINE, FinetuneConfig
-from detox.alignment.monitors import Asked, Beginning, Measured, measure
+from detox.alignment.monitors import Beginning, Measured, measure
 from detox.alignment.ngram_baseline import ngram_nats
 from detox.alignment.ranker import Ranker
 from detox.alignment.responses import Responses, compare_responses
@@ -34,7 +35,7 @@ from detox.alignment.responses_report import guard_sentence
 from detox.alignment.settings import AlignModelConfig
 from detox.alignment.trl_rows import usable
 from detox.alignment.tunable import Tunable, written
-from detox.alignment.tuning import asked_of, beginning_of, beginning_token
+from detox.alignment.tuning import beginning_of
 from detox.classifier.model_scorers import model_parent
 from detox.classifier.report import run_facts
 from detox.classifier.scorer import load_toxicity
@@ -134,7 +135,14 @@ def compare(
         train: what an n-gram model learns from, where the settings ask for one.
     """
     settings, tokenizer = config.evaluation, beginning.loaded.tokenizer
-    asked = asked_of(test, beginning.loaded, settings.prompts, settings.texts, config, settings.max_new_tokens)
+    asked = asked_of(
+        test,
+        beginning.loaded,
+        config,
+        prompts=settings.prompts,
+        texts=settings.texts,
+        max_new_tokens=settings.max_new_tokens,
+    )
     pairs = [example for example in test if example.rejected]
     device = device_named("" if config.scaling.use_gpu else "cpu")
     seed = config.run.seed
@@ -152,7 +160,7 @@ def compare(
     ]
     outcome = outcome_of(before, after, judged, margins_M)
     if settings.ngram and asked.texts:
-        learned = asked_of(train, beginning.loaded, 1, 0, config, 1).texts
+        learned = list(texts_of(train, beginning.loaded, config))
         begin, vocabulary = beginning_token(tokenizer), len(tokenizer)
         beside_ngram(outcome, after, ngram_nats(learned, asked.texts, begin, vocabulary, settings.ngram))
     guarded = config.method in (*ONLINE, "ppo")
@@ -181,7 +189,7 @@ def margins(model: Any, loaded: LoadedModel, pairs: Sequence[Example], config: T
     sums: list[np.ndarray] = []
     for side in ("chosen", "rejected"):
         rows = [Example(example.prompt, getattr(example, side)) for example in pairs]
-        texts = asked_of(rows, loaded, 1, 0, config, 1).texts
+        texts = list(texts_of(rows, loaded, config))
         found = measure(model, None, loaded.tokenizer, Asked([], texts), 1)
         sums.append(-found.nats_M * found.tokens_M)
     return sums[0] - sums[1]

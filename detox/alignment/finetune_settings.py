@@ -128,7 +128,7 @@ class MonitorSettings(Config):
     scorer: str = ""
     """Who scores toxicity, by any name that `detox classify --model` takes; empty: toxicity is not measured."""
     prompts: int = Field(default=32, ge=0)
-    """Validation prompts that are gone on from."""
+    """Validation prompts that are gone on from; 0: all."""
     max_new_tokens: int = Field(default=32, ge=1)
     texts: int = Field(default=64, ge=1)
     """Validation responses whose perplexity is measured."""

@@ -23,10 +23,10 @@ from torch import Tensor
 from torch.nn.functional import pad
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from detox.alignment.asked import Asked
 from detox.alignment.ngrams import distinct, words
 from detox.alignment.policy import REFERENCE, Sequences
 from detox.classifier.batching import token_batches
-from detox.data.examples.example import Example
 from detox.rewriter.generation import generate
 from detox.rewriter.generation_settings import GenerationSettings
 
@@ -34,17 +34,6 @@ BATCH_TOKENS = 1024
 """Padded tokens of one forward pass, each of which has scores over the whole vocabulary."""
 
 Tokens = Sequence[int]
-
-
-class Asked(NamedTuple):
-    """What a model is measured on, as token ids."""
-
-    prompts: list[list[int]]
-    """That it goes on from."""
-    texts: list[tuple[list[int], list[int]]]
-    """Prompts (perhaps empty) and the responses that the data have."""
-    examples: Sequence[Example] = ()
-    """Those that the prompts are of."""
 
 
 class Measured(NamedTuple):

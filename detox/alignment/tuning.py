@@ -19,23 +19,23 @@ from transformers import (
     set_seed,
 )
 
+from detox.alignment.asked import asked_of
 from detox.alignment.building import COLOCATED, RewardModels, build_reward
 from detox.alignment.finetune_settings import ONLINE, FinetuneConfig
 from detox.alignment.grpo import RewardStateCallback, online_trainer
-from detox.alignment.monitors import Asked, Beginning, MonitorCallback, measure
+from detox.alignment.monitors import Beginning, MonitorCallback, measure
 from detox.alignment.preference import PREFERENCE_TRAINERS
 from detox.alignment.ranks import Ranks
 from detox.alignment.seq2seq_sft import seq2seq_trainer
 from detox.alignment.settings import AlignModelConfig
 from detox.alignment.sft import sft_trainer
 from detox.alignment.trl_rows import dataset_of, usable
-from detox.alignment.tunable import Tunable, load_tunable, prompt_room, response_to, with_ranking_head, written
+from detox.alignment.tunable import Tunable, load_tunable, with_ranking_head, written
 from detox.classifier.scorer import load_toxicity
 from detox.classifier.training import common_arguments
 from detox.classifier.worker import Place
 from detox.classifier.zero import await_builds, deepspeed_config
 from detox.data.examples.example import Example, PreparedExamples
-from detox.models.loading import LoadedModel
 
 TEXTS_FOR_TOKENIZER = 20_000
 
@@ -174,7 +174,14 @@ def monitor(
 ) -> MonitorCallback:
     settings, tokenizer = config.monitor, tunable.loaded.tokenizer
     toxicity = load_toxicity(settings.scorer) if settings.scorer else None
-    asked = asked_of(validation, tunable.loaded, settings.prompts, settings.texts, config, settings.max_new_tokens)
+    asked = asked_of(
+        validation,
+        tunable.loaded,
+        config,
+        prompts=settings.prompts,
+        texts=settings.texts,
+        max_new_tokens=settings.max_new_tokens,
+    )
 
     def judged(texts: Sequence[str]) -> np.ndarray:
         assert toxicity is not None
@@ -185,49 +192,6 @@ def monitor(
         return found.figures(judged if toxicity is not None else None)
 
     return MonitorCallback(settings.every, measure_now, lambda step, figures: tell("monitor", step, figures))
-
-
-def asked_of(
-    examples: Sequence[Example],
-    loaded: LoadedModel,
-    prompts: int,
-    texts: int,
-    config: FinetuneConfig | AlignModelConfig,
-    max_new_tokens: int,
-) -> Asked:
-    """The first so many prompts (0: all) that leave room for an answer, and the first so many responses of the data.
-
-    A text without a prompt stands after the token that texts begin with (without one, the one that the last text ended
-    with), and is gone on from its first words; an encoder has nothing of it to read, so there it is left out.
-    """
-    tokenizer: Any = loaded.tokenizer
-    most, has_encoder = config.model.max_tokens, loaded.model.config.is_encoder_decoder
-    begin = [beginning_token(tokenizer)]
-    found_prompts, found_texts = list[list[int]](), list[tuple[list[int], list[int]]]()
-    asked = list[Example]()
-    room, least_room = (prompt_room(loaded.model, most, response) for response in (max_new_tokens, 1))
-    for example in examples:
-        if has_encoder and not example.prompt:
-            continue
-        before = tokenizer(written(example.prompt, tokenizer), verbose=False)["input_ids"] if example.prompt else begin
-        text = response_to(example.prompt, example.chosen, tokenizer)
-        response = [*tokenizer(text, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
-        begun = before if example.prompt else begin + response[:BEGINNING_TOKENS]
-        if 0 < len(begun) <= room and (not prompts or len(found_prompts) < prompts):
-            found_prompts.append(begun)
-            asked.append(example)
-        if example.chosen and len(before) <= least_room and (not texts or len(found_texts) < texts):
-            found_texts.append((before, response[: most if has_encoder else most - len(before)]))
-    return Asked(found_prompts, found_texts, asked)
-
-
-def beginning_token(tokenizer: Any) -> int:
-    """That a text without a prompt stands after."""
-    return int(tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id)
-
-
-BEGINNING_TOKENS = 8
-"""Of a text without a prompt, that a model goes on from."""
 
 
 class DivergedCallback(TrainerCallback):

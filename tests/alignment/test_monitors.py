@@ -9,9 +9,10 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 
+from detox.alignment.asked import Asked
 from detox.alignment.finetune_finish import Outcome
 from detox.alignment.finetune_report import NAMES, figures_table
-from detox.alignment.monitors import Asked, Beginning, lora_norm, measure
+from detox.alignment.monitors import Beginning, lora_norm, measure
 from detox.models import tiny
 from detox.models.tiny import TinyModel
 

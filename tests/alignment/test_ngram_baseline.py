@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from detox.alignment.asked import asked_of
 from detox.alignment.finetune_settings import FinetuneConfig
 from detox.alignment.monitors import measure
 from detox.alignment.ngram_baseline import ngram_nats
 from detox.alignment.perplexity import LanguageModel
-from detox.alignment.tuning import asked_of
 from detox.data.examples.example import Example
 from detox.evaluation.ngram_model import NgramModel
 from detox.models import tiny
@@ -39,7 +39,7 @@ def test_a_text_is_measured_from_its_first_token(name: str) -> None:
     settings = validated(FinetuneConfig, {"method": "sft", "model": {"name": "any", "max_tokens": 32}})
     texts = ["Thank you for your edit", "Shut up"]
     loaded = LoadedModel(built.model, tokenizer, name, "")
-    asked = asked_of([Example("", text) for text in texts], loaded, 0, 0, settings, 8)
+    asked = asked_of([Example("", text) for text in texts], loaded, settings, max_new_tokens=8)
     found = measure(built.model, None, tokenizer, asked, 8)
     ids = [[*tokenizer(text, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id] for text in texts]
     logs = LanguageModel(loaded).logprobs(ids)

@@ -11,10 +11,11 @@ import torch
 from peft import PeftModel
 from safetensors.torch import load_file
 
+from detox.alignment.asked import asked_of
 from detox.alignment.finetune_settings import FinetuneConfig
 from detox.alignment.monitors import Beginning, measure
 from detox.alignment.trl_rows import dataset_of
-from detox.alignment.tuning import DivergedError, asked_of, tune_one_rank
+from detox.alignment.tuning import DivergedError, tune_one_rank
 from detox.classifier.worker import Place
 from detox.data.examples.example import Example, PreparedExamples, Turn, write_part
 from detox.models import tiny
@@ -148,7 +149,7 @@ def test_the_adapters_on_a_clean_base_are_the_model_that_was_trained(
     _, told = tuned(settings, examples, tmp_path / "run")
     clean = load_language_model(str(base), "causal_lm", four_bit=four_bit)
     model = PeftModel.from_pretrained(clean.model, str(tmp_path / "run/saved")).eval()
-    asked = asked_of(examples.part("validation"), clean, 3, 4, settings, 6)
+    asked = asked_of(examples.part("validation"), clean, settings, prompts=3, texts=4, max_new_tokens=6)
     found = measure(model, Beginning(model, is_adapted=True), clean.tokenizer, asked, 6, settings.run.seed).figures()
     for name in ("perplexity", "kl", "lora_norm"):
         assert found[name] == pytest.approx(told[-1][2][name], rel=2e-2 if four_bit else 1e-5), name
