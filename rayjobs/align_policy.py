@@ -55,6 +55,8 @@ if TYPE_CHECKING:
     from rayjobs.ray_glue.seat import Seat
 
 JOB = "align_policy"
+JUDGE = "s-nlp/roberta_toxicity_classifier"
+"""Of another family than the usual rewards (Detoxify's, or one of `train_classifier`)."""
 QWEN = "Qwen/Qwen1.5-1.8B"
 SCRATCH, SUMMARISER = "runs/finetune-scratch-lm-s42", "runs/finetune-flan-t5-sft-samsum-s42"
 """What `python -m rayjobs.finetune scratch_lm` and `flan_t5_sft_samsum` leave."""
@@ -138,9 +140,10 @@ def qwen_ppo() -> AlignModelConfig:
             prompts=128,
             max_new_tokens=32,
             lr=1e-5,
-            kl=KlSettings(coefficient=0.05, target=6.0, horizon=10_000),
+            kl=KlSettings(coefficient=0.05, target=6.0, horizon=2000),
             score=ScoreSettings(scale=True, center=True),
         ),
+        evaluation=FinetuneEvaluationSettings(judge=JUDGE),
         scaling=ScalingSettings(num_workers=2, use_gpu=True),
     )
 
@@ -149,9 +152,10 @@ def scratch_lm_ppo() -> AlignModelConfig:
     """The same of the small model that `finetune scratch_lm` trains, whole, for machines without a hub or a GPU.
 
     Toxicity alone would be pleased by one safe sentence: diversity is rewarded too, and the price of the KL rises where
-    the model leaves what it was. A fifth of the prompts is kept for the judge.
+    the model leaves what it was. A fifth of the prompts is kept for the judge. It should cost no more than a quarter of
+    perplexity and a twentieth of the different bigrams (`evaluate_model`; measured: docs/results.md).
     """
-    return AlignModelConfig(
+    config = AlignModelConfig(
         model=LanguageModelSettings(name=SCRATCH, lora=LoraSettings(rank=0), max_tokens=128),
         data=ExampleSettings(source=("real_toxicity_prompts",), ratios=(0.75, 0.05, 0.2)),
         reward=RewardSettings.model_construct(
@@ -169,9 +173,10 @@ def scratch_lm_ppo() -> AlignModelConfig:
             kl=KlSettings(coefficient=0.05, target=3.0, horizon=2000),
             score=ScoreSettings(scale=True, center=True),
         ),
-        evaluation=FinetuneEvaluationSettings(prompts=0, max_new_tokens=24),
         scaling=ScalingSettings(num_workers=2),
     )
+    judged = FinetuneEvaluationSettings.model_construct(prompts=0, max_new_tokens=24, judge=tyro.MISSING)
+    return config.model_copy(update={"evaluation": judged})
 
 
 def flan_t5_ppo_samsum() -> AlignModelConfig:
@@ -199,10 +204,10 @@ def flan_t5_ppo_samsum() -> AlignModelConfig:
             prompts=64,
             max_new_tokens=64,
             lr=1.41e-5,
-            kl=KlSettings(coefficient=0.05, target=6.0, horizon=10_000),
+            kl=KlSettings(coefficient=0.05, target=6.0, horizon=2000),
             score=ScoreSettings(scale=True, center=True, missing_eos=1.0),
         ),
-        evaluation=SUMMARIES.model_copy(update={"judge": "s-nlp/roberta_toxicity_classifier"}),
+        evaluation=SUMMARIES.model_copy(update={"judge": JUDGE}),
         scaling=ScalingSettings(num_workers=2, use_gpu=True),
     )
 

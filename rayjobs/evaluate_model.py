@@ -15,7 +15,7 @@ draws one continuation a prompt, here are 25, without which there is no expected
     python -m rayjobs.evaluate_model default --model Qwen/Qwen1.5-1.8B --dtype bfloat16 \\
         --judge runs/train-classifier-toxicity-regressor-s42 --scaling.num-workers 1 --scaling.use-gpu True
     python -m rayjobs.evaluate_model default --model runs/tuned --judge runs/train-classifier-toxicity-regressor-s42 \\
-        --baseline runs/evaluate-model-default-s42 --run.name tuned
+        --baseline runs/evaluate-model-default-s42 --run.name evaluate-tuned
     python -m rayjobs.evaluate_model constrained --model runs/tuned --judge lexicon:terms.txt \\
         --prompts.source prompts.csv --prompts.column text
 """

@@ -46,6 +46,8 @@ if TYPE_CHECKING:
     from rayjobs.ray_glue.seat import Seat
 
 JOB = "finetune"
+JUDGE = "s-nlp/roberta_toxicity_classifier"
+"""Of another family than the usual rewards (Detoxify's, or one of `train_classifier`)."""
 QWEN = "Qwen/Qwen1.5-1.8B"
 """S1's "Qwen-1.8B": of Qwen's first generation queries, keys and values are one layer, and S1 adapts two of them."""
 
@@ -125,7 +127,7 @@ def _online(method: str) -> FinetuneConfig:
         {"method": method, "batch.size": 64, "batch.per_forward": 16, "optimiser.lr": 5e-6, "optimiser.max_steps": 500},
     )
     reward = RewardSettings.model_construct(components=TOXICITY_ONLY, scorer=tyro.MISSING)
-    return rewarded.model_copy(update={"reward": reward})
+    return rewarded.model_copy(update={"reward": reward, "evaluation": FinetuneEvaluationSettings(judge=JUDGE)})
 
 
 def flan_t5_sft_samsum() -> FinetuneConfig:
@@ -171,7 +173,7 @@ def run(config: FinetuneConfig, recipe: str) -> dict[str, Any]:
     from detox.runs.storage import Storage
     from rayjobs.ray_glue.data import examples_stage
     from rayjobs.ray_glue.examples_checks import check_examples, check_tuning
-    from rayjobs.ray_glue.launch import check_paths
+    from rayjobs.ray_glue.launch import check_paths, on_one_node
     from rayjobs.ray_glue.training import train_and_judge
 
     check_paths(config)
@@ -180,7 +182,10 @@ def run(config: FinetuneConfig, recipe: str) -> dict[str, Any]:
     def prepare() -> Storage:
         examples = examples_stage(config.data, config.run.seed, Storage(config.run.storage))
         check_examples(config, examples)
-        return candidates_stage(config, examples) if config.preference.candidates else examples
+        if not config.preference.candidates:
+            return examples
+        print("sampling and ranking candidates", flush=True)
+        return Storage(on_one_node(candidates_stage, config.scaling)(config, examples.uri))
 
     def train(directory: RunDirectory, examples: Storage) -> None:
         if not directory.is_trained:
@@ -189,8 +194,8 @@ def run(config: FinetuneConfig, recipe: str) -> dict[str, Any]:
     return train_and_judge(config, JOB, recipe, prepare, train, finish, pool_of(config))
 
 
-def candidates_stage(config: FinetuneConfig, examples: Storage) -> Storage:
-    """The model's own pairs, sampled and ranked, from the stage store, made now if need be."""
+def candidates_stage(config: FinetuneConfig, examples_uri: str) -> str:
+    """URI of the model's own pairs, sampled and ranked, in the stage store, made now if need be."""
     import tempfile
     from pathlib import Path
 
@@ -202,7 +207,7 @@ def candidates_stage(config: FinetuneConfig, examples: Storage) -> Storage:
     from detox.runs.storage import Storage
 
     with tempfile.TemporaryDirectory(prefix="detox-examples-") as scratch:
-        prepared = PreparedExamples.open(examples.localise(Path(scratch)))
+        prepared = PreparedExamples.open(Storage(examples_uri).localise(Path(scratch)))
         parents = [model_parent(name, commit_of(name)) for name in (config.model.name, config.preference.ranker)]
         made_by = {
             "examples": prepared.facts["digest"],
@@ -211,10 +216,10 @@ def candidates_stage(config: FinetuneConfig, examples: Storage) -> Storage:
             "model": config.model.model_dump(mode="json"),
             "seed": config.run.seed,
         }
-        print("sampling and ranking candidates", flush=True)
-        return StageStore(Storage(config.run.storage)).run(
+        made = StageStore(Storage(config.run.storage)).run(
             "candidates", made_by, lambda folder: ranked_examples(config, prepared, folder)
         )
+    return made.uri
 
 
 def pool_of(config: FinetuneConfig) -> RewardPoolSettings:

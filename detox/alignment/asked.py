@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from detox.alignment.finetune_settings import FinetuneConfig
 from detox.alignment.settings import AlignModelConfig
-from detox.alignment.tunable import prompt_room, response_to, written
+from detox.alignment.tunable import prompt_ids, prompt_room, response_to
 from detox.data.examples.example import Example
 from detox.models.loading import LoadedModel
 
@@ -50,8 +50,19 @@ def asked_of(
     )
 
 
-def texts_of(
+def learnt_texts(
     examples: Sequence[Example], loaded: LoadedModel, config: FinetuneConfig | AlignModelConfig
+) -> Iterator[Text]:
+    """The same texts as the model learns from: where they are packed it reads the longest whole, piece by piece."""
+    is_packed = isinstance(config, FinetuneConfig) and config.sft.packing
+    return texts_of(examples, loaded, config, is_cut=not is_packed)
+
+
+def texts_of(
+    examples: Sequence[Example],
+    loaded: LoadedModel,
+    config: FinetuneConfig | AlignModelConfig,
+    is_cut: bool = True,
 ) -> Iterator[Text]:
     """The chosen responses after their prompts, cut at the end to what the model reads; of prompts that are too long
     for that, none.
@@ -66,8 +77,11 @@ def texts_of(
         if not example.chosen or (has_encoder and not example.prompt):
             continue
         before = prompt_of(example, tokenizer) or [beginning_token(tokenizer)]
-        if len(before) <= room:
-            yield before, response_of(example, tokenizer)[: most if has_encoder else most - len(before)]
+        response = response_of(example, tokenizer)
+        if not is_cut:
+            yield before, response
+        elif len(before) <= room:
+            yield before, response[: most if has_encoder else most - len(before)]
 
 
 def beginning_of_answer(example: Example, loaded: LoadedModel) -> list[int]:
@@ -79,7 +93,7 @@ def beginning_of_answer(example: Example, loaded: LoadedModel) -> list[int]:
 
 
 def prompt_of(example: Example, tokenizer: Any) -> list[int]:
-    return tokenizer(written(example.prompt, tokenizer), verbose=False)["input_ids"] if example.prompt else []
+    return prompt_ids(example.prompt, tokenizer) if example.prompt else []
 
 
 def response_of(example: Example, tokenizer: Any) -> list[int]:

@@ -14,7 +14,7 @@ import numpy as np
 
 from detox.alignment.finetune_settings import FinetuneConfig
 from detox.alignment.ranker import Ranker
-from detox.alignment.tunable import load_tunable, response_to, written
+from detox.alignment.tunable import load_tunable, prompt_ids, response_to
 from detox.data.examples.example import FACTS, Example, PreparedExamples, write_part
 from detox.models.loading import device_named
 from detox.rewriter.generation import generate
@@ -55,7 +55,7 @@ def pairs_of(config: FinetuneConfig, train: Sequence[Example], scratch: Path) ->
     loaded = load_tunable(config.model, [], seed, scratch).loaded
     model: Any = loaded.model.to(device_named(device)).eval()  # type: ignore[arg-type]
     tokenizer: Any = loaded.tokenizer
-    ids = [tokenizer(written(example.prompt, tokenizer))["input_ids"] for example in train]
+    ids = [prompt_ids(example.prompt, tokenizer) for example in train]
     most = config.model.max_tokens - settings.max_new_tokens
     fits = [at for at, row in enumerate(ids) if 0 < len(row) <= most]
     sampling = GenerationSettings(

@@ -24,7 +24,7 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
-from detox.alignment.asked import Asked, asked_of, beginning_token, texts_of
+from detox.alignment.asked import Asked, asked_of, beginning_token, learnt_texts, texts_of
 from detox.alignment.finetune_report import SAMPLES, card, finetune_report, headline
 from detox.alignment.finetune_settings import ONLINE, FinetuneConfig
 from detox.alignment.monitors import Beginning, Measured, measure
@@ -119,11 +119,19 @@ def write_artifact(folder: Path, trained: Path, config: TuningConfig, beginning:
     adapters = folder / "adapter_config.json"
     if adapters.is_file() and beginning.adapters is not None:
         facts = json.loads(adapters.read_text(encoding="utf-8"))
-        base = local_folder(config.model.name)
-        facts["base_model_name_or_path"] = str(base.resolve()) if base else config.model.name.partition("@")[0]
+        facts["base_model_name_or_path"] = lasting_name(config.model.name)
         facts["revision"] = beginning.loaded.revision or None
         adapters.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     return folder
+
+
+def lasting_name(name: str) -> str:
+    """Of a model, for adapters that stand on it: a folder's whole path, a remote URI as it is, the hub's without the
+    revision, which adapters name beside."""
+    if "://" in name:  # not the temporary copy of it
+        return name
+    folder = local_folder(name)
+    return str(folder.resolve()) if folder else name.partition("@")[0]
 
 
 def compare(
@@ -160,7 +168,7 @@ def compare(
     ]
     outcome = outcome_of(before, after, judged, margins_M)
     if settings.ngram and asked.texts:
-        learned = list(texts_of(train, beginning.loaded, config))
+        learned = list(learnt_texts(train, beginning.loaded, config))
         begin, vocabulary = beginning_token(tokenizer), len(tokenizer)
         beside_ngram(outcome, after, ngram_nats(learned, asked.texts, begin, vocabulary, settings.ngram))
     guarded = config.method in (*ONLINE, "ppo")
@@ -253,13 +261,24 @@ def toxic_words(judge: str, table: pa.Table) -> list[str]:
 
 
 def rank_all(config: TuningConfig, artifact: Path, test: Sequence[Example]) -> tuple[Outcome, pa.Table]:
-    """How often the ranker finds the better response, against guessing."""
-    ranker = Ranker.load(str(artifact), device="" if config.scaling.use_gpu else "cpu")
+    """How often the ranker finds the better response, against guessing; of pairs that it can read whole, as it learnt
+    from."""
+    ranker = Ranker.load(str(artifact), config.model.max_tokens, device="" if config.scaling.use_gpu else "cpu")
+    every = len(test)
+    test = [one for one in test if all(ranker.fits(one.prompt, text) for text in (one.chosen, one.rejected))]
+    if not test:
+        raise ValueError(
+            f"none of {every:,} test pairs fits into {config.model.max_tokens} tokens: raise --model.max-tokens"
+        )
     prompts = [example.prompt for example in test]
     chosen_M = ranker.score(prompts, [example.chosen for example in test])
     rejected_M = ranker.score(prompts, [example.rejected for example in test])
     right_M = (chosen_M > rejected_M).astype(np.float64)
-    after = {"preference_accuracy": float(right_M.mean()), "margin": float((chosen_M - rejected_M).mean())}
+    after = {
+        "preference_accuracy": float(right_M.mean()),
+        "margin": float((chosen_M - rejected_M).mean()),
+        "pairs_too_long": float(every - len(test)),
+    }
     table = pa.table(
         {
             "prompt": [written(example.prompt, ranker.tokenizer) for example in test],

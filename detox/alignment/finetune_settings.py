@@ -32,8 +32,8 @@ class LanguageModelSettings(Config):
     """Of the frozen weights beneath adapters, and of what 4-bit weights are multiplied in."""
     gradient_checkpointing: bool = False
     max_tokens: int = Field(default=512, ge=8)
-    """Of prompt and response together; longer examples are cut at their end. Of an encoder-decoder of each by itself;
-    examples with a longer prompt are left out."""
+    """Of prompt and response together; longer examples are cut at their end (a reward model's are left out), and those
+    whose prompt leaves no room are left out. Of an encoder-decoder of each by itself."""
     tiny_width: int = Field(default=32, ge=8, multiple_of=8)
     """Of a `tiny/…` model, whose tokenizer is trained on the training texts."""
     tiny_layers: int = Field(default=2, ge=1)
@@ -42,6 +42,11 @@ class LanguageModelSettings(Config):
 
     @model_validator(mode="after")
     def _adapters_stand_on_something(self) -> LanguageModelSettings:
+        if self.dtype != "float32" and not self.lora.rank:
+            raise ValueError(
+                f"without adapters all weights learn, and steps of theirs are lost in {self.dtype}: set dtype to "
+                "float32 (forward passes in bf16 are the optimiser's precision), or lora.rank above 0"
+            )
         if self.four_bit and not self.lora.rank:
             raise ValueError("4-bit weights are frozen and learn by adapters alone: set lora.rank above 0")
         if self.name.startswith("tiny/") and (self.lora.rank or self.four_bit):
@@ -185,6 +190,16 @@ class FinetuneConfig(JobConfig):
     def _goes_together(self) -> FinetuneConfig:
         if self.batch.by != "rows":
             raise ValueError("a batch of finetune counts rows: set batch.by to rows")
+        together = max(1, self.scaling.num_workers) * self.batch.per_forward
+        if self.batch.size % together:
+            raise ValueError(
+                f"batch.size is what all workers take together in whole forward passes: it must be a multiple of "
+                f"{together} ({max(1, self.scaling.num_workers)} times batch.per_forward), was {self.batch.size}"
+            )
+        if self.method == "reward" and self.model.four_bit:
+            raise ValueError(
+                "a reward model is a new head on weights that are loaded whole: set model.four_bit to false"
+            )
         if self.preference.candidates and self.method != "dpo":
             raise ValueError(f"candidates are ranked for dpo, not for {self.method}: set preference.candidates to 0")
         if self.preference.candidates and self.model.name.startswith("tiny/"):

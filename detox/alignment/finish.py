@@ -6,6 +6,7 @@ deleting, and writes `outputs.parquet`, `summary.json` and `report.html`.
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
@@ -25,7 +26,7 @@ from detox.classifier.model_scorers import model_parent
 from detox.classifier.report import run_facts
 from detox.data.pairs.prepared import PreparedPairs, cases
 from detox.evaluation.statistics import Comparison
-from detox.governance.manifest import describe
+from detox.governance.manifest import MANIFEST, describe
 from detox.models.loading import LoadedModel
 from detox.rewriter.artifact import Helpers, rewriter_folder, write_artifact
 from detox.rewriter.comparison import (
@@ -117,7 +118,11 @@ def report(
             say(run, line_of(system))
             systems.append(system)
     changes = changes_of(systems, settings.variants)
-    facts = run_facts(run, "align_policy", recipe, config, pairs.facts, notices=synthetic_notices(pairs.facts))
+    seen = seen_notices(config, pairs)
+    for notice in seen:
+        say(run, f"beware: {notice}")
+    notices = (*synthetic_notices(pairs.facts), *seen)
+    facts = run_facts(run, "align_policy", recipe, config, pairs.facts, notices=notices)
     sections = {"Alignment": alignment_blocks(changes, read_metrics(run))}
     page = comparison_report(
         systems, wanted, judges, [], facts, lexicon=lexicon, samples=settings.samples, sections=sections
@@ -135,6 +140,19 @@ def report(
                 f"change_high/{figure}/{variant}": change.high,
             }
     run.write_json("summary.json", flat)
+
+
+def seen_notices(config: AlignPolicyConfig, pairs: PreparedPairs) -> tuple[str, ...]:
+    """What a reader must know where the policy was trained on other pairs than these: it may have seen what judges it,
+    since parts are dealt anew whenever pairs are prepared."""
+    manifest = rewriter_folder(config.policy.name) / MANIFEST
+    parents = json.loads(manifest.read_text(encoding="utf-8"))["parents"] if manifest.is_file() else []
+    if pairs.digest in [parent["digest"] for parent in parents if parent["name"] == "pairs"]:
+        return ()
+    return (
+        f"{config.policy.name} was not trained on these prepared pairs, and may have learnt from texts that judge it "
+        "here. Name the pairs of its own run with --data.source, unless these come from elsewhere.",
+    )
 
 
 def changes_of(systems: Sequence[System], variants: Sequence[str]) -> dict[str, dict[str, Comparison]]:

@@ -11,7 +11,7 @@ from detox.alignment.ppo_setup import Prompt
 from detox.alignment.ranks import Ranks
 from detox.alignment.settings import AlignModelConfig
 from detox.alignment.trl_rows import REFERENCE_RESPONSE, SOURCE
-from detox.alignment.tunable import adapted, plain_prompt, prompt_room, written
+from detox.alignment.tunable import adapted, plain_prompt, prompt_ids, prompt_room, written
 from detox.alignment.tuning import beginning_of
 from detox.alignment.worker import Task
 from detox.data.examples.example import Example, PreparedExamples
@@ -48,13 +48,13 @@ def ask(examples: Sequence[Example], loaded: LoadedModel, room: int) -> tuple[li
     """
     tokenizer: Any = loaded.tokenizer
     asked = list({example.prompt: example for example in examples if example.prompt}.values())
-    texts = [written(example.prompt, tokenizer) for example in asked]
-    ids = tokenizer(texts, verbose=False)["input_ids"] if texts else []
     prompts, refused = list[Prompt](), list[dict[str, Any]]()
-    for example, text, tokens in zip(asked, texts, ids, strict=True):
+    for example in asked:
+        tokens = prompt_ids(example.prompt, tokenizer)
         if 0 < len(tokens) <= room:
             columns = {SOURCE: plain_prompt(example.prompt), REFERENCE_RESPONSE: example.chosen}
             prompts.append(Prompt(tokens, plain_prompt(example.prompt), columns))
         else:
-            refused.append({"text": text, "reason": f"it has {len(tokens)} tokens, and there is room for 1 to {room}"})
+            reason = f"it has {len(tokens)} tokens, and there is room for 1 to {room}"
+            refused.append({"text": written(example.prompt, tokenizer), "reason": reason})
     return prompts, refused

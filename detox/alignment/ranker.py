@@ -67,13 +67,20 @@ class Ranker:
             found_N[picked] = self._model(**inputs).logits[:, 0].double().cpu().numpy()
         return found_N
 
+    def fits(self, prompt: Prompt, text: str) -> bool:
+        """Whether it reads a response with its prompt whole."""
+        return len(self._whole(prompt, text)) <= self._max_tokens
+
     def _ids(self, prompt: Prompt, text: str) -> list[int]:
+        return self._whole(prompt, text)[: self._max_tokens]
+
+    def _whole(self, prompt: Prompt, text: str) -> list[int]:
         tokenizer = self.tokenizer
         if is_chat(prompt, tokenizer):
             messages = [*as_messages(prompt), {"role": "assistant", "content": text}]
-            return list(tokenizer.apply_chat_template(messages, tokenize=True, return_dict=False))[: self._max_tokens]
+            return list(tokenizer.apply_chat_template(messages, tokenize=True, return_dict=False))
         whole = written(prompt, tokenizer) + response_to(prompt, text, tokenizer) + tokenizer.eos_token
-        return list(tokenizer(whole)["input_ids"])[: self._max_tokens]
+        return list(tokenizer(whole, verbose=False)["input_ids"])
 
 
 def _refuse_others(name: str, folder: Path) -> None:

@@ -21,8 +21,14 @@ def dataset_of(examples: Sequence[Example], method: Method, tokenizer: PreTraine
     """What a method learns from; examples that it cannot learn from are left out.
 
     Raises:
-        ValueError: none is left.
+        ValueError: none is left, or some prompts are chats and others texts.
     """
+    kinds = {is_chat(example.prompt, tokenizer) for example in examples if example.prompt}
+    if len(kinds) > 1:
+        raise ValueError(
+            "some prompts are dialogues, which the model's chat template writes, and others are texts: one data set "
+            "holds one kind; name sources of one kind in --data.source"
+        )
     has_prompts = any(example.prompt for example in examples)
     rows = [row for example in examples for row in _rows(example, method, tokenizer, has_prompts)]
     if not rows:

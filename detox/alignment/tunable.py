@@ -15,7 +15,7 @@ from detox.alignment.finetune_settings import LanguageModelSettings
 from detox.alignment.policy import REFERENCE
 from detox.data.examples.example import Prompt
 from detox.models import tiny
-from detox.models.causal import adapters_base, kind_of, load_adapted
+from detox.models.causal import adapters_base, end_at, kind_of, load_adapted
 from detox.models.loading import Kind, LoadedModel, fetched, load_language_model, locate
 from detox.models.seq2seq import load_seq2seq
 
@@ -77,11 +77,8 @@ def with_end_of_turn(loaded: LoadedModel) -> LoadedModel:
     turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": ANSWER}]
     after = str(tokenizer.apply_chat_template(turns, tokenize=False)).rpartition(ANSWER)[2]
     ends = [token for token in tokenizer.get_added_vocab() if after.startswith(token)]
-    if ends and ends[0] != tokenizer.eos_token:
-        known = loaded.model.generation_config.eos_token_id  # type: ignore[union-attr]
-        tokenizer.eos_token = ends[0]
-        others = known if isinstance(known, list) else [] if known is None else [known]
-        loaded.model.generation_config.eos_token_id = [tokenizer.eos_token_id, *others]  # type: ignore[union-attr]
+    if ends:
+        end_at(loaded, ends[0])
     return loaded
 
 
@@ -137,9 +134,7 @@ def tiny_options(settings: LanguageModelSettings) -> dict[str, Any]:
     }
     if "num_key_value_heads" in family.fixed:
         shape["num_key_value_heads"] = settings.tiny_heads
-        shape["intermediate_size"] = (
-            settings.tiny_width * 8 // 3
-        )  # as many parameters as 4 without a gate (Shazeer 2020)
+        shape["intermediate_size"] = settings.tiny_width * 8 // 3  # as many as 4 without a gate (Shazeer 2020)
     return {"hidden": settings.tiny_width, "vocab_size": settings.tiny_vocabulary, **shape}
 
 
@@ -178,6 +173,15 @@ def written(prompt: Prompt, tokenizer: PreTrainedTokenizerBase) -> str:
         return str(tokenizer.apply_chat_template(as_messages(prompt), tokenize=False, add_generation_prompt=True))
     turns = "".join(f"{TURNS[turn.role]}{turn.text}" for turn in prompt)
     return f"{turns}{TURNS['assistant'].rstrip()}"
+
+
+def prompt_ids(prompt: Prompt, tokenizer: Any) -> list[int]:
+    """`written` as tokens; a chat template writes its own first token, and no second one stands before it."""
+    return list(
+        tokenizer(written(prompt, tokenizer), add_special_tokens=not is_chat(prompt, tokenizer), verbose=False)[
+            "input_ids"
+        ]
+    )
 
 
 def response_to(prompt: Prompt, text: str, tokenizer: PreTrainedTokenizerBase) -> str:

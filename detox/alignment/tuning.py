@@ -30,7 +30,7 @@ from detox.alignment.seq2seq_sft import seq2seq_trainer
 from detox.alignment.settings import AlignModelConfig
 from detox.alignment.sft import sft_trainer
 from detox.alignment.trl_rows import dataset_of, usable
-from detox.alignment.tunable import Tunable, load_tunable, with_ranking_head, written
+from detox.alignment.tunable import Tunable, load_tunable, prompt_ids, prompt_room, with_ranking_head, written
 from detox.classifier.scorer import load_toxicity
 from detox.classifier.training import common_arguments
 from detox.classifier.worker import Place
@@ -84,9 +84,9 @@ def tune_one_rank(
             f"no prompt leaves room for a response within {config.model.max_tokens} tokens: raise --model.max-tokens"
         )
     trainer.remove_callback(PrinterCallback)
-    if beginning is not None and tunable.is_encoder_decoder and resume_from is None:
+    if beginning is not None and (tunable.is_encoder_decoder or config.method in ONLINE) and resume_from is None:
         learnt = len(trainer.train_dataset)  # type: ignore[arg-type]
-        tell("data", 0, {"examples": learnt, "left_out": len(usable(train, "sft")) - learnt})
+        tell("data", 0, {"examples": learnt, "left_out": len(usable(train, config.method)) - learnt})
     if beginning is not None and config.method != "reward":
         own.append(monitor(config, trainer, tunable, beginning, examples.part("validation"), tell))
     for callback in (*own, DivergedCallback(), *callbacks):
@@ -129,14 +129,33 @@ def build_trainer(
     """The trainer for the method, and the callbacks that it needs: TRL's, but that has none for encoder-decoders."""
     if tunable.is_encoder_decoder:
         return seq2seq_trainer(config, tunable, common, train), []
-    rows = dataset_of(train, config.method, tunable.loaded.tokenizer)
     if config.method in ONLINE:
+        train = answerable(config, tunable, train)
+        rows = dataset_of(train, config.method, tunable.loaded.tokenizer)
         texts = [example.chosen for example in train if example.chosen]
         reward = build_reward(config.reward, texts, [""] * len(texts), Ranks(alone=True), models)
         return online_trainer(config, tunable, common, rows, reward), [RewardStateCallback(reward, rank, resume_from)]
+    rows = dataset_of(train, config.method, tunable.loaded.tokenizer)
     if config.method == "sft":
         return sft_trainer(config, tunable, common, rows), []
     return PREFERENCE_TRAINERS[config.method](config, tunable, common, rows), []
+
+
+def answerable(config: FinetuneConfig, tunable: Tunable, train: Sequence[Example]) -> list[Example]:
+    """The examples whose prompt leaves room for a response: TRL would sample beyond what the model reads.
+
+    Raises:
+        ValueError: none does.
+    """
+    room = prompt_room(tunable.loaded.model, config.model.max_tokens, config.online.max_new_tokens)
+    asked = usable(train, config.method)
+    found = [example for example in asked if len(prompt_ids(example.prompt, tunable.loaded.tokenizer)) <= room]
+    if asked and not found:
+        raise ValueError(
+            f"no prompt leaves room for {config.online.max_new_tokens} new tokens within {config.model.max_tokens}: "
+            "raise --model.max-tokens, or lower --online.max-new-tokens"
+        )
+    return found
 
 
 def trl_arguments(config: FinetuneConfig, scratch: Path, ranks: int, tunable: Tunable) -> dict[str, Any]:
@@ -196,6 +215,10 @@ def monitor(
 
 class DivergedCallback(TrainerCallback):
     """Stops at a loss that is no number, before a checkpoint of it is made."""
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        if control.should_save:
+            control.should_log = True  # which comes before the save
 
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         loss = kwargs["logs"].get("loss")

@@ -11,7 +11,7 @@ from typing import Any
 from peft import PeftModel
 
 from detox.models.loading import Kind, LoadedModel, check_available, explained, load_language_model, locate
-from detox.models.weights import base_of_adapters
+from detox.models.weights import base_of_adapters, end_of_adapters
 
 
 def load_causal(name: str, **options: Any) -> LoadedModel:
@@ -20,7 +20,8 @@ def load_causal(name: str, **options: Any) -> LoadedModel:
 
 
 def load_adapted(name: str, kind: Kind, **options: Any) -> LoadedModel:
-    """A language model in evaluation mode with its tokenizer; adapters stand on the base that they name.
+    """A language model in evaluation mode with its tokenizer; adapters stand on the base that they name, and end where
+    they learnt to.
 
     Args:
         options: see `load_language_model`.
@@ -37,7 +38,20 @@ def load_adapted(name: str, kind: Kind, **options: Any) -> LoadedModel:
     location, loaded = locate(name), load_language_model(base, kind, **options)
     with explained(location):
         model: Any = PeftModel.from_pretrained(loaded.model, location.source, revision=location.revision)
+    if end := end_of_adapters(location):
+        end_at(loaded, end)
     return replace(loaded, model=model.eval(), name=location.name)
+
+
+def end_at(loaded: LoadedModel, token: str) -> None:
+    """Make `token` the tokenizer's EOS, and let the model end there too, beside the ends that it has."""
+    tokenizer: Any = loaded.tokenizer
+    if token == tokenizer.eos_token:
+        return
+    known = loaded.model.generation_config.eos_token_id  # type: ignore[union-attr]
+    tokenizer.eos_token = token
+    others = known if isinstance(known, list) else [] if known is None else [known]
+    loaded.model.generation_config.eos_token_id = [tokenizer.eos_token_id, *others]  # type: ignore[union-attr]
 
 
 def load_merged(name: str, kind: Kind = "causal_lm", **options: Any) -> LoadedModel:

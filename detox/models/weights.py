@@ -96,6 +96,14 @@ def base_of_adapters(location: Location) -> str:
     return f"{base}@{revision}" if revision and locate(base).is_hub else str(base)
 
 
+def end_of_adapters(location: Location) -> str:
+    """EOS of the tokenizer that adapters were kept with: a chat's end of a turn, say, which their base does not know as
+    an end; empty where none was kept."""
+    path = _file(location, "tokenizer_config.json")
+    token = json.loads(path.read_text(encoding="utf-8")).get("eos_token") if path is not None else None
+    return str(token["content"] if isinstance(token, dict) else token or "")
+
+
 def _file(location: Location, name: str) -> Path | None:
     found = cached_file(location.source, name, revision=location.revision, _raise_exceptions_for_missing_entries=False)
     return None if found is None else Path(found)

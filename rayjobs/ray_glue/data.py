@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,10 +40,14 @@ def examples_stage(settings: ExampleSettings, seed: int, storage: Storage) -> St
     """The prepared examples: the folder that `settings.source` names, or the stage store's, made now if need be.
 
     Raises:
-        ValueError, OSError: see `detox.data.examples.prepare.prepare_examples`.
+        ValueError, OSError: see `detox.data.examples.prepare.prepare_examples`; or a choice that a prepared folder
+            leaves no more.
     """
     if is_prepared(settings):
-        return Storage(settings.source[0])
+        folder = Storage(settings.source[0])
+        prepared = json.loads(folder.read_text(examples.FACTS))["settings"]
+        refuse_other_choices(settings, prepared, EXAMPLE_CHOICES, folder, "examples")
+        return folder
 
     def produce(folder: Path) -> None:
         examples.prepare_examples(settings, folder, seed)
@@ -56,22 +60,32 @@ def is_prepared(settings: ExampleSettings) -> bool:
     return len(settings.source) == 1 and Storage(settings.source[0]).exists(examples.FACTS)
 
 
-def refuse_other_choices(settings: PairSettings, folder: Storage) -> None:
+def refuse_other_choices(
+    settings: PairSettings | ExampleSettings,
+    prepared: Mapping[str, Any],
+    choices: Sequence[str],
+    folder: Storage,
+    what: str,
+) -> None:
     """Raises:
-    ValueError: a choice that is neither the default nor what the pairs in `folder` were prepared with.
+    ValueError: a choice that is neither the default nor what was prepared with.
+
+    Args:
+        prepared: the settings that `folder` was prepared with.
+        choices: those that are made when it is.
     """
-    wanted, usual = settings.model_dump(mode="json"), PairSettings().model_dump(mode="json")
-    prepared = json.loads(folder.read_text(FACTS))["settings"]
-    other = [name for name in CHOICES if wanted[name] != usual[name] and wanted[name] != prepared.get(name)]
+    wanted, usual = settings.model_dump(mode="json"), type(settings)().model_dump(mode="json")
+    other = [name for name in choices if wanted[name] != usual[name] and wanted[name] != prepared.get(name)]
     if other:
         raise ValueError(
-            f"{folder.uri} holds prepared pairs, which are taken whole: leave out what begins with "
+            f"{folder.uri} holds prepared {what}, which are taken whole: leave out what begins with "
             f"{' or '.join('--data.' + name.replace('_', '-') for name in other)}, or name the raw source"
         )
 
 
-CHOICES = ("limit", "languages", "lang", "cleaning", "difficulty", "split", "judge_share")
-"""Settings of pairs that are made when they are prepared."""
+PAIR_CHOICES = ("limit", "languages", "lang", "cleaning", "difficulty", "split", "judge_share")
+EXAMPLE_CHOICES = ("limit", "prompt_column", "chosen_column", "rejected_column")
+"""Without `ratios`, which recipes choose for the raw source."""
 
 
 def pairs_stage(settings: PairSettings, seed: int, storage: Storage) -> Storage:
@@ -83,7 +97,8 @@ def pairs_stage(settings: PairSettings, seed: int, storage: Storage) -> Storage:
     """
     folders = [Storage(source) for source in settings.source]
     if len(folders) == 1 and folders[0].exists(FACTS):
-        refuse_other_choices(settings, folders[0])
+        prepared = json.loads(folders[0].read_text(FACTS))["settings"]
+        refuse_other_choices(settings, prepared, PAIR_CHOICES, folders[0], "pairs")
         return folders[0]
     scorer = settings.cleaning.scorer
     description = pairs.fingerprint(settings, seed)

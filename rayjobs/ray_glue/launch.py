@@ -137,6 +137,9 @@ MODELS = (
     "evaluation.judge",
     "monitor.scorer",
     "preference.ranker",
+    "judge",
+    "language_model",
+    "baseline",
 )
 """Settings that name a model or a scorer, which may be a folder."""
 WORKERS_OPEN = (*MODELS, "submission")

@@ -69,6 +69,8 @@ def test_each_pair_is_the_best_and_the_worst_of_a_prompt_s_samples(models: Path,
     prompts = [pair.prompt for pair in pairs]
     better, worse = (ranker.score(prompts, [getattr(pair, side) for pair in pairs]) for side in ("chosen", "rejected"))
     assert (better > worse).all()
+    assert ranker.fits(prompts[0], "yes")
+    assert not ranker.fits(prompts[0], "yes " * 600)
     assert made.part("test") == train[1:3]
     assert made.facts["rows"]["train"] == len(pairs)
     assert made.facts["digest"] != "d"

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from detox.alignment.asked import asked_of
+from detox.alignment.asked import asked_of, learnt_texts, texts_of
 from detox.alignment.finetune_settings import FinetuneConfig
 from detox.alignment.monitors import measure
 from detox.alignment.ngram_baseline import ngram_nats
@@ -29,6 +29,20 @@ def test_only_the_response_is_counted() -> None:
     [first, second] = plain.logprobs([[1, 2, 9], [5, 6, 4, 9]])
     assert text == pytest.approx(-first.mean())
     assert answer == pytest.approx(-second[2:].mean())
+
+
+def test_an_ngram_model_learns_what_a_packed_model_learns() -> None:
+    """Packed texts are learnt whole, others as far as the model reads; measured are all as far as it reads."""
+    built = tiny.build("qwen2", head="causal_lm")
+    loaded = LoadedModel(built.model, built.tokenizer, "qwen2", "")
+    examples = [Example("", "Thank you for your edit. " * 20)]
+    tree = {"method": "sft", "model": {"name": "any", "max_tokens": 32}}
+    packed = validated(FinetuneConfig, tree | {"sft": {"packing": True}})
+    [(_, whole)] = learnt_texts(examples, loaded, packed)
+    [(_, cut)] = learnt_texts(examples, loaded, validated(FinetuneConfig, tree))
+    [(_, measured)] = texts_of(examples, loaded, packed)
+    assert len(whole) > 100
+    assert cut == measured == whole[:31]
 
 
 @pytest.mark.parametrize("name", ["qwen2", "gpt2", "mistral"])

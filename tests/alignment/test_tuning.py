@@ -10,11 +10,13 @@ import pytest
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file
+from tokenizers.processors import TemplateProcessing
 
 from detox.alignment.asked import asked_of
 from detox.alignment.finetune_settings import FinetuneConfig
 from detox.alignment.monitors import Beginning, measure
 from detox.alignment.trl_rows import dataset_of
+from detox.alignment.tunable import prompt_ids
 from detox.alignment.tuning import DivergedError, tune_one_rank
 from detox.classifier.worker import Place
 from detox.data.examples.example import Example, PreparedExamples, Turn, write_part
@@ -155,12 +157,16 @@ def test_the_adapters_on_a_clean_base_are_the_model_that_was_trained(
         assert found[name] == pytest.approx(told[-1][2][name], rel=2e-2 if four_bit else 1e-5), name
 
 
-def test_a_loss_that_is_no_number_stops_the_run(base: Path, examples: PreparedExamples, tmp_path: Path) -> None:
+@pytest.mark.parametrize("log_every", [1, 100])
+def test_a_loss_that_is_no_number_stops_the_run(
+    log_every: int, base: Path, examples: PreparedExamples, tmp_path: Path
+) -> None:
+    """Before a checkpoint of it is made, however seldom the loss is told."""
     settings = config(
         "sft",
         base,
         tmp_path,
-        **{"optimiser.lr": 1e30, "model.lora.rank": 0, "tracking.log_every": 1, "monitor.every": 0},
+        **{"optimiser.lr": 1e30, "model.lora.rank": 0, "tracking.log_every": log_every, "monitor.every": 0},
     )
     with pytest.raises(DivergedError, match="loss is nan at step .*--optimiser.lr"):
         tuned(settings, examples, tmp_path / "run")
@@ -172,11 +178,17 @@ def test_a_loss_that_is_no_number_stops_the_run(base: Path, examples: PreparedEx
     [
         ({"model": {"name": "tiny/qwen2"}}, "begins from nothing and has nothing to adapt"),
         ({"model": {"name": "m", "four_bit": True, "lora": {"rank": 0}}}, "learn by adapters alone"),
-        ({"method": "grpo", "batch": {"size": 12}}, "multiple of online.group, were 12 and 8"),
+        ({"method": "grpo", "batch": {"size": 12, "per_forward": 4}}, "multiple of online.group, were 12 and 8"),
         ({"preference": {"candidates": 4}}, "candidates and their ranker go together"),
         ({"preference": {"candidates": 4, "ranker": "r"}}, "candidates are ranked for dpo, not for sft"),
         ({"method": "grpo", "reward": {"scorer": "a"}, "evaluation": {"judge": "a"}}, "cannot judge what comes of it"),
         ({"batch": {"by": "tokens", "per_forward": 512}}, "counts rows"),
+        (
+            {"batch": {"size": 12, "per_forward": 4}, "scaling": {"num_workers": 2}},
+            "must be a multiple of 8 .2 times batch.per_forward.",
+        ),
+        ({"model": {"name": "m", "dtype": "bfloat16", "lora": {"rank": 0}}}, "steps of theirs are lost in bfloat16"),
+        ({"method": "reward", "model": {"name": "m", "four_bit": True}}, "a new head on weights that are loaded whole"),
     ],
 )
 def test_settings_that_do_not_go_together_are_refused(patch: dict[str, Any], said: str) -> None:
@@ -197,6 +209,43 @@ def test_examples_that_a_method_cannot_learn_from_are_told(base: Path, tmp_path:
 def test_prompts_that_leave_no_room_are_told(base: Path, examples: PreparedExamples, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no prompt leaves room for a response within 8 tokens"):
         tuned(config("sft", base, tmp_path, **{"model.max_tokens": 8}), examples, tmp_path / "run")
+
+
+@pytest.mark.parametrize("method", ["grpo", "rloo"])
+def test_what_is_sampled_from_leaves_room_for_what_is_said(method: str, base: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "examples"
+    folder.mkdir()
+    for part in ("train", "validation", "test"):
+        write_part(
+            folder / f"{part}.parquet", [Example(f"what {n}? " * (40 if n % 2 else 1), PRAISE) for n in range(12)]
+        )
+    settings = config(method, base, tmp_path, **{"monitor.every": 0})
+    _, told = tuned(settings, PreparedExamples(folder, {}), tmp_path / "run")
+    assert ("data", 0, {"examples": 6, "left_out": 6}) in told
+    long = config(method, base, tmp_path, **{"online.max_new_tokens": 63})
+    with pytest.raises(ValueError, match="no prompt leaves room for 63 new tokens within 64"):
+        tuned(long, PreparedExamples(folder, {}), tmp_path / "none")
+
+
+def test_chats_and_texts_are_not_mixed(base: Path) -> None:
+    tokenizer: Any = load_language_model(str(base), "causal_lm").tokenizer
+    mixed = [Example("what?", PRAISE), Example((Turn("user", "what?"),), PRAISE)]
+    assert len(dataset_of(mixed, "sft", tokenizer)) == 2  # without a template a dialogue is a text too
+    tokenizer.chat_template = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
+    with pytest.raises(ValueError, match="one data set holds one kind"):
+        dataset_of(mixed, "sft", tokenizer)
+
+
+def test_a_chat_begins_once() -> None:
+    """Where the template writes BOS (Llama, Gemma), the tokenizer does not write it again."""
+    tokenizer: Any = tiny.build("mistral", [PRAISE], head="causal_lm").tokenizer
+    bos = tokenizer.bos_token_id
+    begins = TemplateProcessing(single=f"{tokenizer.bos_token} $A", special_tokens=[(tokenizer.bos_token, bos)])
+    tokenizer.backend_tokenizer.post_processor = begins
+    assert prompt_ids(PRAISE, tokenizer)[0] == bos
+    tokenizer.chat_template = "{{ bos_token }}{% for message in messages %}{{ message['content'] }}{% endfor %}"
+    ids = prompt_ids((Turn("user", PRAISE),), tokenizer)
+    assert (ids[0], ids.count(bos)) == (bos, 1)
 
 
 def test_many_texts_are_rows_in_a_moment(base: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from peft import LoraConfig, TaskType, get_peft_model
 from detox import cli
 from detox.governance.manifest import verify_manifest
 from detox.models import tiny
-from detox.models.causal import adapters_base, kind_of, load_adapted, load_causal
+from detox.models.causal import adapters_base, kind_of, load_adapted, load_causal, load_merged
 from detox.models.loading import ModelUnavailableError, load_language_model
 
 
@@ -45,6 +46,21 @@ def test_adapters_stand_on_the_base_that_they_name(folder: Path, tmp_path: Path)
     loaded = load_causal(str(tmp_path / "adapters"))
     assert torch.equal(logits(loaded.model), logits(model.eval()))
     assert not torch.equal(logits(loaded.model), logits(load_causal(str(folder)).model))
+
+
+def test_adapters_end_where_they_learnt_to(folder: Path, tmp_path: Path) -> None:
+    """A chat's end of a turn, of which the base knows nothing as an end; merged they still do."""
+    base = load_causal(str(folder))
+    tokenizer: Any = base.tokenizer
+    known = tokenizer.eos_token_id
+    end = next(token for token in tokenizer.all_special_tokens if token != tokenizer.eos_token)
+    get_peft_model(base.model, LoraConfig(target_modules=["q_proj"])).save_pretrained(tmp_path / "adapters")
+    tokenizer.eos_token = end
+    tokenizer.save_pretrained(tmp_path / "adapters")
+    for loaded in (load_causal(str(tmp_path / "adapters")), load_merged(str(tmp_path / "adapters"))):
+        ends = loaded.model.generation_config.eos_token_id
+        assert loaded.tokenizer.eos_token == end
+        assert ends == [tokenizer.eos_token_id, known]
 
 
 def test_merging_is_a_step_of_its_own(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -61,6 +61,7 @@ def test_a_rewriter_comes_out_that_can_be_loaded(models: tuple[Path, Path], tmp_
     page = (run / "report.html").read_text()
     assert "From start to aligned" in page
     assert "KL to the reference" in page
+    assert "was not trained on these prepared pairs" in page
     [rewrite] = detox.Rewriter.load(str(run)).rewrite(["you are a stupid idiot"], "en")
     assert rewrite.text
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from detox.data.examples.settings import ExampleSettings
 from detox.data.pairs.prepare import fingerprint
 from detox.data.pairs.prepared import PreparedPairs
 from detox.data.pairs.settings import PairSettings
@@ -14,7 +15,7 @@ from detox.data.synthetic_pairs import generate_pairs
 from detox.data.synthetic_words import WORDS
 from detox.runs.config import override
 from detox.runs.storage import Storage
-from rayjobs.ray_glue.data import pairs_stage
+from rayjobs.ray_glue.data import examples_stage, pairs_stage
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +62,16 @@ def test_a_prepared_folder_is_taken_whole(source: Path, tmp_path: Path) -> None:
     other = pairs_stage(override(settings, {"judge_share": 0.5}), 1, Storage(tmp_path))
     same = override(prepared, {"source": (other.uri,), "judge_share": 0.5})
     assert pairs_stage(same, 7, Storage(tmp_path / "other")).uri == other.uri
+
+
+def test_prepared_examples_are_taken_whole(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text("".join(f'{{"prompt": "q{n}", "chosen": "a{n}"}}\n' for n in range(60)))
+    settings = ExampleSettings(source=(str(tmp_path / "rows.jsonl"),))
+    made = examples_stage(settings, 1, Storage(tmp_path))
+    again = override(settings, {"source": (made.uri,), "ratios": (0.8, 0.1, 0.1)})
+    assert examples_stage(again, 7, Storage(tmp_path / "other")).uri == made.uri
+    with pytest.raises(ValueError, match="prepared examples, .* leave out what begins with --data.limit, or name the"):
+        examples_stage(override(again, {"limit": 10}), 7, Storage(tmp_path / "other"))
 
 
 def test_cleaning_by_a_named_scorer(source: Path, tmp_path: Path) -> None:

@@ -1,15 +1,15 @@
 """Examples read, checked, dealt to train, validation and test, and kept; what is no example is kept with its reason.
 
-Rules of refusal: `malformed_row`, `missing_prompt`, `missing_response`, `same_response`, `duplicate`, and those of
-`detox.data.reading` for texts and parts.
+Rules of refusal: `malformed_row`, `missing_prompt`, `missing_response`, `same_response`, `duplicate`, `kept_elsewhere`,
+and those of `detox.data.reading` for texts and parts.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
-from itertools import islice
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,7 +26,7 @@ from detox.runs.config import digest
 
 REMEDY = "name the columns with --data.prompt-column, --data.chosen-column and --data.rejected-column"
 REJECTS = "rejects.jsonl"
-CODE_VERSION = 2
+CODE_VERSION = 3
 """Of what a source and settings give."""
 
 
@@ -100,26 +100,36 @@ def prepare_examples(settings: ExampleSettings, folder: Path, seed: int) -> None
     Raises:
         ValueError: see `locate_examples`; or there is not one example.
     """
-    parts: dict[str, list[Example]] = {name: [] for name in PARTS}
     rejects = list[dict[str, Any]]()
-    seen = set[Example]()
+    found: dict[Example, Found] = {}
+
+    def refuse(source: str, row: int, prompt: Any, refusal: RefusedError) -> None:
+        shown = None if prompt is None else str(prompt)
+        rejects.append({"source": source, "row": row, "prompt": shown, "rule": refusal.rule, "reason": str(refusal)})
+
     for located in locate_examples(settings):
-        for row, (part, record) in enumerate(islice(_records(located), settings.limit or None)):
+        kept = located.kept_parts
+        for row, (part, record) in enumerate(_records(located, settings)):
             try:
                 example = _checked(record, located)
-                if example in seen:
+                if example in found:
                     raise RefusedError("duplicate", "an earlier row is the same")
             except RefusedError as refusal:
-                shown = None if record.text is None else str(record.text)
-                reason = {"rule": refusal.rule, "reason": str(refusal)}
-                rejects.append({"source": part.name, "row": row, "prompt": shown, **reason})
+                refuse(part.name, row, record.text, refusal)
                 continue
-            seen.add(example)
             named = SPLIT_NAMES.get(part.split or "", "")
-            kept = located.kept_parts
             dealt = named if named in kept else part_of(example, named if kept else "", settings, seed)
-            parts[dealt].append(example)
-    if not seen:
+            found[example] = Found(part.name, row, dealt, is_kept=named in kept)
+    parts: dict[str, list[Example]] = {name: [] for name in PARTS}
+    held = held_by(found)
+    for example, one in found.items():
+        holder = held.get(example.key, one.part)
+        if holder == one.part:
+            parts[one.part].append(example)
+        else:
+            why = f"its prompt is in the {holder} part that a source has, and it would come to {one.part}"
+            refuse(one.source, one.row, example.key, RefusedError("kept_elsewhere", why))
+    if not any(parts.values()):
         why = f"; the first of {len(rejects):,} refused rows: {rejects[0]['reason']}" if rejects else ""
         raise ValueError(f"{', '.join(settings.source)} has no example{why}")
     for name, examples in parts.items():
@@ -128,6 +138,25 @@ def prepare_examples(settings: ExampleSettings, folder: Path, seed: int) -> None
     (folder / REJECTS).write_text("".join(lines), encoding="utf-8", errors="backslashreplace")
     facts = _facts(settings, seed, parts, len(rejects))
     (folder / FACTS).write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+class Found(NamedTuple):
+    """Where an example was read, and to which part it comes."""
+
+    source: str
+    row: int
+    part: str
+    is_kept: bool
+    """The part is the source's own."""
+
+
+def held_by(found: Mapping[Example, Found]) -> dict[str, str]:
+    """The part that holds each key of the parts that sources keep: test before validation before train, so that nothing
+    is learnt that something is measured by."""
+    held = dict[str, str]()
+    for name in PARTS:
+        held |= {example.key: name for example, one in found.items() if one.is_kept and one.part == name}
+    return held
 
 
 def _facts(settings: ExampleSettings, seed: int, parts: dict[str, list[Example]], refused: int) -> dict[str, Any]:
@@ -158,8 +187,19 @@ def part_of(example: Example, named: str, settings: ExampleSettings, seed: int) 
     return "train" if share < train else "validation" if share < train + validation else "test"
 
 
-def _records(located: Located) -> Iterator[tuple[Part, Comment | Malformed]]:
-    for part in located.parts:
+def _records(located: Located, settings: ExampleSettings) -> Iterator[tuple[Part, Comment | Malformed]]:
+    """What a source has; with a limit from each of its parts in proportion to `ratios`."""
+    ratios = dict(zip(PARTS, settings.ratios, strict=True))
+    named = groupby(located.parts, key=lambda part: SPLIT_NAMES.get(part.split or "", ""))
+    groups = [(ratios[name or "train"], list(group)) for name, group in named]
+    whole = sum(share for share, _ in groups)
+    for share, group in groups:
+        limit = max(1, round(settings.limit * share / whole)) if settings.limit else None
+        yield from islice(_records_of(group), limit)
+
+
+def _records_of(parts: Sequence[Part]) -> Iterator[tuple[Part, Comment | Malformed]]:
+    for part in parts:
         for record in part.records():
             if isinstance(record, Malformed):
                 yield part, record

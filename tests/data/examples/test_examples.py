@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -110,6 +111,33 @@ def test_a_prompt_is_in_one_part_and_the_source_s_test_part_stays() -> None:
     shares = {name: dealt.count(name) / 4000 for name in ("train", "validation", "test")}
     assert shares == pytest.approx({"train": 0.5, "validation": 0.25, "test": 0.25}, abs=0.03)
     assert {part_of(Example(str(n), "x"), "train", settings, 3) for n in range(200)} == {"train", "validation"}
+
+
+def test_no_prompt_of_a_part_that_is_kept_is_learnt(tmp_path: Path) -> None:
+    """hh-rlhf has a test part; ten of its prompts have other answers in the training part."""
+    for part, first, last in (("train", 0, 60), ("test", 50, 80)):
+        answers = {side: f"{side} in {part}" for side in ("chosen", "rejected")}
+        rows = [{side: dialogue(f"q{n}", text) for side, text in answers.items()} for n in range(first, last)]
+        write_lines(tmp_path / f"{part}.jsonl", rows)
+    found = prepared(tmp_path / "out", source=("hh_rlhf",), local=str(tmp_path))
+    keys = {name: {one.key for one in found.part(name)} for name in ("train", "validation", "test")}
+    assert len(keys["test"]) == 30
+    assert not keys["test"] & (keys["train"] | keys["validation"])
+    assert [rule for _, rule in rejects(found)] == ["kept_elsewhere"] * 10
+
+
+def test_a_limit_takes_from_every_part(tmp_path: Path) -> None:
+    for part in ("train", "validation", "test"):
+        rows = [{"dialogue": f"A: {part} {n}", "summary": f"A says {part} {n}."} for n in range(200)]
+        write_lines(tmp_path / f"{part}.jsonl", rows)
+    local = {"train": "dialogsum.train.jsonl", "validation": "dialogsum.dev.jsonl", "test": "dialogsum.test.jsonl"}
+    for part, name in local.items():
+        (tmp_path / f"{part}.jsonl").rename(tmp_path / name)
+    settings: dict[str, Any] = {"source": ("dialogsum",), "local": str(tmp_path), "ratios": (0.8, 0.1, 0.1)}
+    found = prepared(tmp_path / "out", **settings, limit=100)
+    assert [len(found.part(name)) for name in ("train", "validation", "test")] == [80, 10, 10]
+    write_lines(tmp_path / "rows.jsonl", [{"prompt": f"q{n}", "chosen": f"a{n}"} for n in range(200)])
+    assert len(every(prepared(tmp_path / "1", source=(str(tmp_path / "rows.jsonl"),), limit=100))) == 100
 
 
 def test_what_determines_the_examples_is_in_their_fingerprint(tmp_path: Path) -> None:
