@@ -30,7 +30,9 @@ NAMES = {
     "lora_norm": "Norm of the adapters",
     "preference_accuracy": "Better response of a pair preferred, share",
     "margin": "Score of the better response over the other's",
+    "pairs_too_long": "Pairs that the model cannot read whole, left out here",
 } | RESPONSE_NAMES
+COUNTS = ("toxic_prompts", "pairs_too_long")
 LESS_IS_BETTER = ("toxicity", "nats")
 MAIN = {"sft": "nats", "dpo": "preference_accuracy", "kto": "preference_accuracy", "reward": "preference_accuracy"}
 """The figure by which a method is judged; of the others `toxicity`, where there is a judge."""
@@ -103,7 +105,10 @@ def figures_table(outcome: Outcome) -> Table:
         if name in outcome.after:
             change = outcome.changes.get(name)
             interval = f"{change.low:+.4f} to {change.high:+.4f}" if change else ""
-            rows.append([title, outcome.before.get(name), outcome.after[name], interval])
+            figures: list[Cell] = [outcome.before.get(name), outcome.after[name]]
+            if name in COUNTS:
+                figures = [None if value is None else int(value) for value in figures]  # type: ignore[arg-type]
+            rows.append([title, *figures, interval])
     note = (
         "On the test part. Changes: paired bootstrap over prompts or examples, 1,000 resamples; of the share of pairs "
         "the difference from guessing."
