@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any
 
 import tyro
 
-from detox.alignment.finetune_settings import SUMMARIES, FinetuneEvaluationSettings, LanguageModelSettings
+from detox.alignment.finetune_settings import JUDGE, SUMMARIES, FinetuneEvaluationSettings, LanguageModelSettings
 from detox.alignment.ppo_settings import KlSettings, PpoSettings, ScoreSettings
 from detox.alignment.reward_settings import TOXICITY_ONLY, ComponentSettings, RewardSettings
 from detox.alignment.settings import (
@@ -55,8 +55,6 @@ if TYPE_CHECKING:
     from rayjobs.ray_glue.seat import Seat
 
 JOB = "align_policy"
-JUDGE = "s-nlp/roberta_toxicity_classifier"
-"""Of another family than the usual rewards (Detoxify's, or one of `train_classifier`)."""
 QWEN = "Qwen/Qwen1.5-1.8B"
 SCRATCH, SUMMARISER = "runs/finetune-scratch-lm-s42", "runs/finetune-flan-t5-sft-samsum-s42"
 """What `python -m rayjobs.finetune scratch_lm` and `flan_t5_sft_samsum` leave."""

@@ -157,6 +157,8 @@ def deployed(url: str) -> tuple[str, str]:
 
 def pairs_to_test(config: EvaluateRewritersConfig) -> PairSettings:
     """How the tested pairs are prepared: where all of them are test, no rule that judges their meaning refuses any."""
+    from rayjobs.ray_glue.data import is_prepared
+
     if not config.all_rows_are_test or is_prepared(config.data):
         return config.data
     whole = {"split.ratios": (1.0, 0.0, 0.0), "split.keep_named": False}
@@ -168,18 +170,11 @@ def check_sources(config: EvaluateRewritersConfig) -> None:
     ValueError: pairs that are not there, before the run takes its name.
     """
     from detox.data.pairs.reading import locate_pairs
+    from rayjobs.ray_glue.data import is_prepared
 
     for settings in (config.data, config.learn_from) if config.learn_from.source else (config.data,):
         if not is_prepared(settings):
             locate_pairs(settings)
-
-
-def is_prepared(settings: PairSettings) -> bool:
-    """Whether the one source is a folder of prepared pairs, which are taken as they are."""
-    from detox.data.pairs.prepared import FACTS
-    from detox.runs.storage import Storage
-
-    return len(settings.source) == 1 and Storage(settings.source[0]).exists(FACTS)
 
 
 def refuse_unseen(config: EvaluateRewritersConfig) -> None:

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 import tyro
 
 from detox.alignment.finetune_settings import (
+    JUDGE,
     ONLINE,
     SUMMARIES,
     FinetuneCheckpointSettings,
@@ -46,8 +47,6 @@ if TYPE_CHECKING:
     from rayjobs.ray_glue.seat import Seat
 
 JOB = "finetune"
-JUDGE = "s-nlp/roberta_toxicity_classifier"
-"""Of another family than the usual rewards (Detoxify's, or one of `train_classifier`)."""
 QWEN = "Qwen/Qwen1.5-1.8B"
 """S1's "Qwen-1.8B": of Qwen's first generation queries, keys and values are one layer, and S1 adapts two of them."""
 

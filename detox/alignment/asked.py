@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 
-from detox.alignment.finetune_settings import FinetuneConfig
+from detox.alignment.finetune_settings import FinetuneConfig, FinetuneEvaluationSettings, MonitorSettings
 from detox.alignment.settings import AlignModelConfig
 from detox.alignment.tunable import prompt_ids, prompt_room, response_to
 from detox.data.examples.example import Example
@@ -33,19 +33,16 @@ def asked_of(
     examples: Sequence[Example],
     loaded: LoadedModel,
     config: FinetuneConfig | AlignModelConfig,
-    *,
-    prompts: int = 0,
-    texts: int = 0,
-    max_new_tokens: int,
+    wanted: MonitorSettings | FinetuneEvaluationSettings,
 ) -> Asked:
-    """The first so many prompts that leave room for so many new tokens, and the first so many texts; 0: all."""
-    room = prompt_room(loaded.model, config.model.max_tokens, max_new_tokens)
+    """The first so many prompts that leave room for so many new tokens, and the first so many texts, as is wanted."""
+    room = prompt_room(loaded.model, config.model.max_tokens, wanted.max_new_tokens)
     beginnings = ((example, beginning_of_answer(example, loaded)) for example in examples)
     fitting = ((example, begun) for example, begun in beginnings if 0 < len(begun) <= room)
-    found = list(islice(fitting, prompts or None))
+    found = list(islice(fitting, wanted.prompts or None))
     return Asked(
         [begun for _, begun in found],
-        list(islice(texts_of(examples, loaded, config), texts or None)),
+        list(islice(texts_of(examples, loaded, config), wanted.texts or None)),
         [example for example, _ in found],
     )
 

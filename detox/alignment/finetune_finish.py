@@ -143,14 +143,7 @@ def compare(
         train: what an n-gram model learns from, where the settings ask for one.
     """
     settings, tokenizer = config.evaluation, beginning.loaded.tokenizer
-    asked = asked_of(
-        test,
-        beginning.loaded,
-        config,
-        prompts=settings.prompts,
-        texts=settings.texts,
-        max_new_tokens=settings.max_new_tokens,
-    )
+    asked = asked_of(test, beginning.loaded, config, settings)
     pairs = [example for example in test if example.rejected]
     device = device_named("" if config.scaling.use_gpu else "cpu")
     seed = config.run.seed

@@ -159,6 +159,9 @@ class FinetuneEvaluationSettings(Config):
     guards: GuardSettings = GuardSettings()
 
 
+JUDGE = "s-nlp/roberta_toxicity_classifier"
+"""Of another family than the usual rewards (Detoxify's, or one of `train_classifier`)."""
+
 SUMMARIES = FinetuneEvaluationSettings(prompts=0, texts=0, max_new_tokens=64, decoding="greedy")
 """All of a test part's dialogues, each with its likeliest summary (S5)."""
 

@@ -193,14 +193,7 @@ def monitor(
 ) -> MonitorCallback:
     settings, tokenizer = config.monitor, tunable.loaded.tokenizer
     toxicity = load_toxicity(settings.scorer) if settings.scorer else None
-    asked = asked_of(
-        validation,
-        tunable.loaded,
-        config,
-        prompts=settings.prompts,
-        texts=settings.texts,
-        max_new_tokens=settings.max_new_tokens,
-    )
+    asked = asked_of(validation, tunable.loaded, config, settings)
 
     def judged(texts: Sequence[str]) -> np.ndarray:
         assert toxicity is not None

@@ -55,9 +55,10 @@ def examples_stage(settings: ExampleSettings, seed: int, storage: Storage) -> St
     return StageStore(storage).run("examples", examples.fingerprint(settings, seed), produce)
 
 
-def is_prepared(settings: ExampleSettings) -> bool:
-    """Whether the source is a folder of prepared examples."""
-    return len(settings.source) == 1 and Storage(settings.source[0]).exists(examples.FACTS)
+def is_prepared(settings: PairSettings | ExampleSettings) -> bool:
+    """Whether the one source is a folder of prepared pairs or examples, which are taken as they are."""
+    facts = FACTS if isinstance(settings, PairSettings) else examples.FACTS
+    return len(settings.source) == 1 and Storage(settings.source[0]).exists(facts)
 
 
 def refuse_other_choices(
@@ -95,11 +96,11 @@ def pairs_stage(settings: PairSettings, seed: int, storage: Storage) -> Storage:
         ValueError, OSError: see `detox.data.pairs.prepare.prepare_pairs`; or a choice that a prepared folder leaves no
             more.
     """
-    folders = [Storage(source) for source in settings.source]
-    if len(folders) == 1 and folders[0].exists(FACTS):
-        prepared = json.loads(folders[0].read_text(FACTS))["settings"]
-        refuse_other_choices(settings, prepared, PAIR_CHOICES, folders[0], "pairs")
-        return folders[0]
+    if is_prepared(settings):
+        folder = Storage(settings.source[0])
+        prepared = json.loads(folder.read_text(FACTS))["settings"]
+        refuse_other_choices(settings, prepared, PAIR_CHOICES, folder, "pairs")
+        return folder
     scorer = settings.cleaning.scorer
     description = pairs.fingerprint(settings, seed)
 

@@ -9,9 +9,8 @@ from detox.alignment.building import check_reward
 from detox.alignment.rewriter_task import in_languages
 from detox.alignment.settings import AlignPolicyConfig
 from detox.classifier.scorer import check_toxicity
-from detox.data.pairs.prepared import FACTS, PreparedPairs
+from detox.data.pairs.prepared import PreparedPairs
 from detox.data.pairs.reading import locate_pairs
-from detox.data.pairs.settings import PairSettings
 from detox.evaluation.pan_judges import PAN
 from detox.models.seq2seq import check_seq2seq
 from detox.rewriter.artifact import read_facts, rewriter_folder
@@ -20,6 +19,7 @@ from detox.rewriter.curriculum import plan
 from detox.rewriter.finish import check_parts
 from detox.rewriter.settings import TrainRewriterConfig
 from detox.runs.storage import Storage
+from rayjobs.ray_glue.data import is_prepared
 from rayjobs.ray_glue.launch import check_inside
 from rayjobs.ray_glue.reward_pool import check_pool
 
@@ -31,7 +31,8 @@ def check_rewriter_training(config: TrainRewriterConfig) -> None:
         ValueError: sources of pairs, a model or a judge that are not there, or a training inside this process on remote
             storage.
     """
-    _check_sources(config.data)
+    if not is_prepared(config.data):
+        locate_pairs(config.data)
     check_seq2seq(config.model.name)
     check_judges(config.evaluation.judges)
     if config.data.cleaning.scorer:
@@ -47,17 +48,12 @@ def check_rewriter_alignment(config: AlignPolicyConfig) -> None:
             process on remote storage.
     """
     read_facts(rewriter_folder(config.policy.name))
-    _check_sources(config.data)
+    if not is_prepared(config.data):
+        locate_pairs(config.data)
     check_pool(config.reward, config.scaling)
     check_reward(config.reward)
     check_judges(config.evaluation.judges)
     check_inside(config.scaling, {"run.storage": config.run.storage})
-
-
-def _check_sources(settings: PairSettings) -> None:
-    sources = settings.source
-    if not (len(sources) == 1 and Storage(sources[0]).exists(FACTS)):
-        locate_pairs(settings)
 
 
 def check_pairs(config: TrainRewriterConfig | AlignPolicyConfig, pairs: Storage) -> None:

@@ -41,7 +41,7 @@ class Seat(NamedTuple):
 
         Args:
             save: writes into a folder.
-            most: checkpoints to keep; of a worker Ray Train knows.
+            most: checkpoints to keep inside this process; Ray Train counts its own.
         """
         making = self.place.scratch / f".making-{step}"
         shutil.rmtree(making, ignore_errors=True)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from detox.alignment.asked import asked_of, learnt_texts, texts_of
-from detox.alignment.finetune_settings import FinetuneConfig
+from detox.alignment.finetune_settings import FinetuneConfig, FinetuneEvaluationSettings
 from detox.alignment.monitors import measure
 from detox.alignment.ngram_baseline import ngram_nats
 from detox.alignment.perplexity import LanguageModel
@@ -53,7 +53,8 @@ def test_a_text_is_measured_from_its_first_token(name: str) -> None:
     settings = validated(FinetuneConfig, {"method": "sft", "model": {"name": "any", "max_tokens": 32}})
     texts = ["Thank you for your edit", "Shut up"]
     loaded = LoadedModel(built.model, tokenizer, name, "")
-    asked = asked_of([Example("", text) for text in texts], loaded, settings, max_new_tokens=8)
+    everything = FinetuneEvaluationSettings(prompts=0, texts=0, max_new_tokens=8)
+    asked = asked_of([Example("", text) for text in texts], loaded, settings, everything)
     found = measure(built.model, None, tokenizer, asked, 8)
     ids = [[*tokenizer(text, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id] for text in texts]
     logs = LanguageModel(loaded).logprobs(ids)

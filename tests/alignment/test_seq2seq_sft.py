@@ -73,7 +73,7 @@ def test_adapters_are_trained_on_and_their_beginning_is_what_they_were(
     saved = tmp_path / "first/saved"
     assert kind_of(str(saved)) == "seq2seq_lm"
     clean = load_adapted(str(saved), "seq2seq_lm")
-    asked = asked_of(examples.part("validation"), clean, settings, prompts=3, texts=4, max_new_tokens=6)
+    asked = asked_of(examples.part("validation"), clean, settings, settings.monitor)
     found = measure(clean.model, Beginning(clean.model, True), clean.tokenizer, asked, 6, settings.run.seed).figures()
     for name in ("perplexity", "kl", "lora_norm"):
         assert found[name] == pytest.approx(told[-1][2][name], rel=1e-5), name

@@ -151,7 +151,7 @@ def test_the_adapters_on_a_clean_base_are_the_model_that_was_trained(
     _, told = tuned(settings, examples, tmp_path / "run")
     clean = load_language_model(str(base), "causal_lm", four_bit=four_bit)
     model = PeftModel.from_pretrained(clean.model, str(tmp_path / "run/saved")).eval()
-    asked = asked_of(examples.part("validation"), clean, settings, prompts=3, texts=4, max_new_tokens=6)
+    asked = asked_of(examples.part("validation"), clean, settings, settings.monitor)
     found = measure(model, Beginning(model, is_adapted=True), clean.tokenizer, asked, 6, settings.run.seed).figures()
     for name in ("perplexity", "kl", "lora_norm"):
         assert found[name] == pytest.approx(told[-1][2][name], rel=2e-2 if four_bit else 1e-5), name
