@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from detox.alignment.policy import Sequences
+from detox.alignment.policy import Evaluated, Sequences
 from detox.alignment.ranks import Ranks
 
 
@@ -39,6 +39,8 @@ class Experience:
     rewards_BT: Tensor = field(init=False)
     advantages_BT: Tensor = field(init=False)
     returns_BT: Tensor = field(init=False)
+    ahead: Evaluated | None = None
+    """What the policy gives, with its gradient, where it is known already."""
 
 
 @dataclass(frozen=True)

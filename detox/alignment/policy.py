@@ -23,10 +23,11 @@ from peft import PeftModel
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 from torch.nn.functional import pad
+from transformers.activations import NewGELUActivation
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BaseModelOutput
 
-from detox.alignment.logprobs import TokenLogprobs, logprobs_of_logits, token_logprobs
+from detox.alignment.logprobs import Entropy, TokenLogprobs, logprobs_of_logits, token_logprobs
 
 REFERENCE = "reference"
 """Name of a frozen adapter: what a trained one began as, where that is not nothing."""
@@ -56,7 +57,8 @@ class Evaluated(NamedTuple):
 
     logprobs_BT: Tensor
     values_BT: Tensor
-    entropy_BT: Tensor
+    entropy_BT: Tensor | None
+    """None: not asked for."""
 
 
 class Policy(nn.Module, ABC):
@@ -86,6 +88,7 @@ class Policy(nn.Module, ABC):
         for layer in self._checkpointed():  # some drop out states themselves where they are told that they train
             for name in [name for name, value in vars(layer).items() if "dropout" in name and isinstance(value, float)]:
                 setattr(layer, name, 0.0)
+        _fuse_gelu(model)
         config = model.config.get_text_config()
         width = getattr(config, "d_model", None) or config.hidden_size
         self.value_head = nn.Linear(width, 1, device=model.device)
@@ -112,14 +115,14 @@ class Policy(nn.Module, ABC):
     def device(self) -> torch.device:
         return self.value_head.weight.device
 
-    def forward(self, batch: Sequences, encoded: Tensor | None = None, entropy_gradient: bool = False) -> Evaluated:
+    def forward(self, batch: Sequences, encoded: Tensor | None = None, entropy: Entropy = "value") -> Evaluated:
         """What the policy gives to each token of the responses.
 
         Args:
             encoded: the prompts' states from `encode`, where nothing that makes them is trained.
-            entropy_gradient: the entropy is part of the loss.
+            entropy: `gradient` where it is part of the loss.
         """
-        return self._evaluated(self._read(batch, encoded), batch, entropy_gradient)
+        return self._evaluated(self._read(batch, encoded), batch, entropy)
 
     @torch.no_grad()
     def evaluate(self, batch: Sequences, encoded: Tensor | None = None) -> Evaluated:
@@ -131,17 +134,18 @@ class Policy(nn.Module, ABC):
         with torch.enable_grad():
             read = self._read(batch, encoded)
         logits_NV = None if read.logits_NV is None else read.logits_NV.detach()
-        return self._evaluated(_Read(read.states_ND.detach(), logits_NV), batch, False)
+        return self._evaluated(_Read(read.states_ND.detach(), logits_NV), batch, "value")
 
-    def _evaluated(self, read: _Read, batch: Sequences, entropy_gradient: bool) -> Evaluated:
+    def _evaluated(self, read: _Read, batch: Sequences, entropy: Entropy) -> Evaluated:
         with torch.autocast(self.device.type, enabled=False):  # bfloat16 would round the values to 1 in 256
             values_N = self.value_head(read.states_ND.to(self.value_head.weight.dtype))[:, 0].float()
-        said = self._said(read, batch.responses_BT[batch.mask_BT], entropy_gradient)
-        return Evaluated(*(_placed(each, batch.mask_BT) for each in (said.logprobs_N, values_N, said.entropy_N)))
+        said = self._said(read, batch.responses_BT[batch.mask_BT], entropy)
+        entropy_BT = None if said.entropy_N is None else _placed(said.entropy_N, batch.mask_BT)
+        return Evaluated(_placed(said.logprobs_N, batch.mask_BT), _placed(values_N, batch.mask_BT), entropy_BT)
 
     def logprobs(self, batch: Sequences, encoded: Tensor | None = None) -> Tensor:
         """The log-probabilities alone, `[B, T]`."""
-        said = self._said(self._read(batch, encoded), batch.responses_BT[batch.mask_BT], False)
+        said = self._said(self._read(batch, encoded), batch.responses_BT[batch.mask_BT], "none")
         return _placed(said.logprobs_N, batch.mask_BT)
 
     def encode(self, batch: Sequences) -> Tensor | None:
@@ -175,11 +179,11 @@ class Policy(nn.Module, ABC):
     def _is_linear(self) -> bool:
         return self.base.config.model_type in self.linear_heads
 
-    def _said(self, read: _Read, tokens_N: Tensor, entropy_gradient: bool) -> TokenLogprobs:
+    def _said(self, read: _Read, tokens_N: Tensor, entropy: Entropy) -> TokenLogprobs:
         if read.logits_NV is not None:
-            return logprobs_of_logits(read.logits_NV, tokens_N, self.temperature, entropy_gradient)
+            return logprobs_of_logits(read.logits_NV, tokens_N, self.temperature, entropy)
         head = self.base.get_output_embeddings()
-        return token_logprobs(read.states_ND, head.weight, tokens_N, head.bias, self.temperature, entropy_gradient)
+        return token_logprobs(read.states_ND, head.weight, tokens_N, head.bias, self.temperature, entropy)
 
 
 class _Read(NamedTuple):
@@ -286,6 +290,15 @@ class Reference:
             return self._copy.logprobs(batch, encoded)
         with self._policy.as_reference():
             return self._policy.logprobs(batch, encoded)
+
+
+def _fuse_gelu(model: nn.Module) -> None:
+    """GPT-2's and FLAN-T5's GELU by one kernel instead of eight, which keeps one tensor for the backward pass and not
+    six; equal to float rounding."""
+    for module in model.modules():
+        for name, child in module.named_children():
+            if isinstance(child, NewGELUActivation):
+                setattr(module, name, nn.GELU(approximate="tanh"))
 
 
 def _padded(rows: Sequence[Sequence[int]], pad_id: int, device: Any) -> tuple[Tensor, Tensor]:

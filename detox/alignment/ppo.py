@@ -29,8 +29,9 @@ from transformers import PreTrainedTokenizerBase
 
 from detox.alignment.experience import Experience, Minibatch, minibatches_of
 from detox.alignment.kl import kl_estimate
+from detox.alignment.logprobs import Entropy
 from detox.alignment.losses import Moments, gae, policy_loss, token_rewards, value_loss, whitened
-from detox.alignment.policy import Policy, Reference
+from detox.alignment.policy import Evaluated, Policy, Reference
 from detox.alignment.ppo_settings import PpoSettings
 from detox.alignment.ppo_setup import Prompt, autocast_dtype, check_ppo, kl_controller, lr_share
 from detox.alignment.ranks import Ranks
@@ -124,9 +125,10 @@ class PpoTrainer:
         penalty = self._settings.score.missing_eos
         scores_N = scores_N - penalty * np.array([not response.ended for response in responses])
         minibatches = self._minibatches(ids, responses, mine)
-        self._evaluate(minibatches)
+        order = self._order(len(minibatches))
+        self._evaluate(minibatches, minibatches[order[0]].parts[0])
         figures = self._appraise(minibatches, scores_N)
-        figures |= self._update(minibatches)
+        figures |= self._update([minibatches[at] for at in order])
         self._check_weights()
         self.kl_controller.update(figures["kl"], len(rewards_N))
         self.iteration += 1
@@ -214,16 +216,29 @@ class PpoTrainer:
         budget, device = settings.tokens_per_forward, self._policy.device
         return minibatches_of(ids, tokens, groups, settings.minibatches, budget, pad_id, device, self._ranks)
 
+    def _order(self, minibatches: int) -> list[int]:
+        """Of all optimizer steps of this iteration: which minibatch each learns from."""
+        rng = np.random.default_rng([self._seed, 1, self.iteration])
+        return [int(at) for _ in range(self._settings.epochs) for at in rng.permutation(minibatches)]
+
     @torch.no_grad()
-    def _evaluate(self, minibatches: Sequence[Minibatch]) -> None:
-        """What policy and reference gave to the responses before any update."""
+    def _evaluate(self, minibatches: Sequence[Minibatch], first: Experience) -> None:
+        """What policy and reference gave to the responses before any update.
+
+        Args:
+            first: learnt from before any weight changes, when the policy still gives the same: its pass is kept for
+                that, and made last, so that no other stands beside it in memory.
+        """
         self._policy.train()
-        for part in _parts(minibatches):
+        for part in [*(part for part in _parts(minibatches) if part is not first), first]:
             with self._autocast():
                 part.encoded = self._policy.encode(part.batch)
-                found = self._policy.evaluate(part.batch, part.encoded)
                 part.reference_BT = self._reference.logprobs(part.batch, part.encoded)
-            part.old_BT, part.values_BT, part.entropy_BT = found
+                if part is first:
+                    part.ahead = found = self._learnt(part, "value")
+                else:
+                    found = self._policy.evaluate(part.batch, part.encoded)
+            part.old_BT, part.values_BT, part.entropy_BT = (each.detach() for each in found)  # type: ignore[union-attr]
 
     def _appraise(self, minibatches: Sequence[Minibatch], scores_N: np.ndarray) -> Figures:
         """Rewards of the tokens, advantages and returns."""
@@ -261,19 +276,17 @@ class PpoTrainer:
         return {"kl": kl_mean, "entropy": entropy / float(returns.number), "explained": explained}
 
     def _update(self, minibatches: Sequence[Minibatch]) -> Figures:
-        """The optimizer steps; stops early where a minibatch shows that the policy has gone too far."""
+        """An optimizer step on each, in their order; stops early where one shows that the policy has gone too far."""
         self._policy.train()
-        rng = np.random.default_rng([self._seed, 1, self.iteration])
         sums, tokens = torch.zeros(4, device=self._policy.device), 0.0
         norms: list[float] = []
-        for _ in range(self._settings.epochs):
-            for at in rng.permutation(len(minibatches)):
-                found = self._gradients(minibatches[at])
-                step_kl = float(found[3]) / minibatches[at].tokens
-                sums, tokens = sums + found, tokens + minibatches[at].tokens
-                if self._settings.stop_kl and step_kl > self._settings.stop_kl:
-                    return self._update_figures(sums, tokens, norms, step_kl)
-                norms.append(self._take_step())
+        for minibatch in minibatches:
+            found = self._gradients(minibatch)
+            step_kl = float(found[3]) / minibatch.tokens
+            sums, tokens = sums + found, tokens + minibatch.tokens
+            if self._settings.stop_kl and step_kl > self._settings.stop_kl:
+                return self._update_figures(sums, tokens, norms, step_kl)
+            norms.append(self._take_step())
         return self._update_figures(sums, tokens, norms, step_kl)
 
     def _gradients(self, minibatch: Minibatch) -> Tensor:
@@ -282,12 +295,11 @@ class PpoTrainer:
         self._steps.clear()
         sums = torch.zeros(4, device=self._policy.device)
         for part in minibatch.parts:
-            with self._autocast():
-                now = self._policy(part.batch, part.encoded, entropy_gradient=settings.entropy_coefficient > 0)
+            now, part.ahead = part.ahead or self._learnt(part), None
             policy = policy_loss(now.logprobs_BT, part.old_BT, part.advantages_BT, settings.clip)
             value_BT = value_loss(now.values_BT, part.values_BT, part.returns_BT, settings.value_clip)
             loss_BT = policy.losses_BT + settings.value_coefficient * value_BT
-            if settings.entropy_coefficient:
+            if settings.entropy_coefficient and now.entropy_BT is not None:
                 loss_BT = loss_BT - settings.entropy_coefficient * now.entropy_BT
             if settings.kl.place == "loss":
                 kl_BT = kl_estimate(now.logprobs_BT, part.reference_BT, settings.kl.estimator)
@@ -305,6 +317,16 @@ class PpoTrainer:
                 "again under another name with a lower lr"
             )
         return sums
+
+    def _learnt(self, part: Experience, entropy: Entropy = "none") -> Evaluated:
+        """What the policy gives now, with its gradient.
+
+        Args:
+            entropy: what is wanted of it where the loss wants nothing.
+        """
+        wanted: Entropy = "gradient" if self._settings.entropy_coefficient else entropy
+        with torch.enable_grad(), self._autocast():
+            return self._policy(part.batch, part.encoded, wanted)
 
     def _take_step(self) -> float:
         norm = self._steps.clip(self._settings.max_grad_norm)

@@ -16,6 +16,9 @@ from torch import Tensor
 from detox.rewriter.decoder import NAN, Batch, Candidate, Decoder, candidate, controlled
 from detox.rewriter.generation_settings import GenerationSettings
 
+BLOCK = 256
+"""Tokens whose chances are summed before the token is looked for among them."""
+
 
 class _Hypotheses(NamedTuple):
     """Live hypotheses, each on its own way."""
@@ -114,18 +117,45 @@ def sample(scores_RV: Tensor, draws_R: Tensor, settings: GenerationSettings) -> 
     Raises:
         ValueError: scores that are NaN or infinite.
     """
-    scores_RV = scores_RV / settings.temperature
-    tokens_RV = None
-    if settings.top_k or settings.top_p < 1:
-        scores_RV, tokens_RV = scores_RV.topk(min(settings.top_k or scores_RV.shape[1], scores_RV.shape[1]), dim=-1)
-    # doubles: the error of 250,000 float32 additions would show in the draws
+    if settings.temperature != 1:
+        scores_RV = scores_RV / settings.temperature
+    if not settings.top_k and settings.top_p == 1:
+        return _inverted(scores_RV.softmax(-1), draws_R)
+    scores_RV, tokens_RV = scores_RV.topk(min(settings.top_k or scores_RV.shape[1], scores_RV.shape[1]), dim=-1)
     cumulative_RV = scores_RV.softmax(-1).cumsum(-1, dtype=torch.float64)
     count_R = torch.full_like(draws_R, cumulative_RV.shape[1], dtype=torch.int64)
     if settings.top_p < 1:
         count_R = (cumulative_RV < settings.top_p).sum(-1) + 1  # the token that reaches top_p is in
     mass_R = cumulative_RV.gather(1, (count_R - 1)[:, None])[:, 0]
+    _check(mass_R)
+    index_R = torch.searchsorted(cumulative_RV, (draws_R * mass_R)[:, None], right=True)[:, 0]
+    return tokens_RV.gather(1, torch.minimum(index_R, count_R - 1)[:, None])[:, 0]
+
+
+def _inverted(chances_RV: Tensor, draws_R: Tensor) -> Tensor:
+    """The token `[R]` at which the sum of the chances passes the draw's share of it: first its block of tokens, then
+    the token. The sums need doubles, whose error over 250,000 tokens does not show; a sum over all of them in doubles
+    would take longer than the softmax.
+    """
+    size = chances_RV.shape[1]
+    whole, rest = divmod(size, BLOCK)
+    masses_RN = chances_RV[:, : whole * BLOCK].unflatten(1, (whole, BLOCK)).sum(-1)
+    if rest:
+        masses_RN = torch.cat([masses_RN, chances_RV[:, -rest:].sum(-1, keepdim=True)], 1)
+    masses_RN = masses_RN.double()
+    cumulative_RN = masses_RN.cumsum(-1)
+    _check(cumulative_RN[:, -1])
+    wanted_R1 = draws_R[:, None] * cumulative_RN[:, -1:]
+    block_R1 = torch.searchsorted(cumulative_RN, wanted_R1, right=True).clamp(max=masses_RN.shape[1] - 1)
+    mass_R1 = masses_RN.gather(1, block_R1)
+    share_R1 = (wanted_R1 - (cumulative_RN.gather(1, block_R1) - mass_R1)) / mass_R1
+    tokens_RK = block_R1 * BLOCK + torch.arange(BLOCK, device=block_R1.device)
+    inside_RK = torch.where(tokens_RK < size, chances_RV.gather(1, tokens_RK.clamp(max=size - 1)), 0.0)
+    cumulative_RK = inside_RK.cumsum(-1, dtype=torch.float64)
+    index_R1 = torch.searchsorted(cumulative_RK, share_R1 * cumulative_RK[:, -1:], right=True)
+    return (block_R1 * BLOCK + index_R1.clamp(max=BLOCK - 1)).clamp(max=size - 1)[:, 0]
+
+
+def _check(mass_R: Tensor) -> None:
     if mass_R.isnan().any():
         raise ValueError(NAN)
-    index_R = torch.searchsorted(cumulative_RV, (draws_R * mass_R)[:, None], right=True)[:, 0]
-    index_R = torch.minimum(index_R, count_R - 1)
-    return index_R if tokens_RV is None else tokens_RV.gather(1, index_R[:, None])[:, 0]

@@ -7,19 +7,21 @@ import torch
 from torch import Tensor
 
 from detox.alignment import logprobs
-from detox.alignment.logprobs import logprobs_of_logits, token_logprobs
+from detox.alignment.logprobs import Entropy, TokenLogprobs, logprobs_of_logits, token_logprobs
 
 
-def by_autograd(states_ND: Tensor, weight_VD: Tensor, tokens_N: Tensor, bias_V: Tensor | None, temperature: float):  # type: ignore[no-untyped-def]
+def by_autograd(
+    states_ND: Tensor, weight_VD: Tensor, tokens_N: Tensor, bias_V: Tensor | None, temperature: float, entropy: Entropy
+) -> TokenLogprobs:
     logits_NV = states_ND @ weight_VD.T + (0 if bias_V is None else bias_V)
-    return logprobs_of_logits(logits_NV, tokens_N, temperature)
+    return logprobs_of_logits(logits_NV, tokens_N, temperature, entropy)
 
 
 @pytest.mark.parametrize("trains_layer", [False, True])
 @pytest.mark.parametrize("with_bias", [False, True])
-@pytest.mark.parametrize("entropy_gradient", [False, True])
+@pytest.mark.parametrize("entropy", ["none", "value", "gradient"])
 def test_values_and_gradients(
-    monkeypatch: pytest.MonkeyPatch, trains_layer: bool, with_bias: bool, entropy_gradient: bool
+    monkeypatch: pytest.MonkeyPatch, trains_layer: bool, with_bias: bool, entropy: Entropy
 ) -> None:
     """11 tokens over 13 words in chunks of 2; each token's value and entropy weigh differently."""
     monkeypatch.setattr(logprobs, "CHUNK_LOGITS", 2 * 13)
@@ -31,10 +33,9 @@ def test_values_and_gradients(
     for function in (by_autograd, token_logprobs):
         leaves = [states_ND.clone().requires_grad_(), weight_VD.clone().requires_grad_(trains_layer)]
         bias = bias_V.clone().requires_grad_(trains_layer) if with_bias else None
-        more = (entropy_gradient,) if function is token_logprobs else ()
-        found = function(*leaves, tokens_N, bias, 0.7, *more)
+        found = function(*leaves, tokens_N, bias, 0.7, entropy)
         loss = (found.logprobs_N * by_logprob_N).sum()
-        if entropy_gradient:
+        if entropy == "gradient":
             loss = loss + (found.entropy_N * by_entropy_N).sum()
         loss.backward()
         gradients.append(
@@ -56,7 +57,7 @@ def test_nothing_of_the_size_of_the_logits_is_kept() -> None:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        token_logprobs(states_ND, weight_VD, torch.zeros(64, dtype=torch.long), entropy_gradient=True)
+        token_logprobs(states_ND, weight_VD, torch.zeros(64, dtype=torch.long), entropy="gradient")
     assert kept
     assert sum(kept) <= 2 * states_ND.numel()
 

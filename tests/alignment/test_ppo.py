@@ -94,8 +94,10 @@ def test_the_ratio_is_exactly_one_before_the_first_update(
         found = original(self, batch, *args, **kwargs)
         if torch.is_grad_enabled():
             [part] = [part for part in kept[0][0].parts if part.batch is batch]
-            ratios.append((found.logprobs_BT - part.old_BT)[batch.mask_BT].detach())
-            if lora:
+            is_ahead = not hasattr(part, "old_BT")  # the pass that is kept to be learnt from
+            old_BT = self.evaluate(batch, part.encoded).logprobs_BT if is_ahead else part.old_BT
+            ratios.append((found.logprobs_BT - old_BT)[batch.mask_BT].detach())
+            if lora and not is_ahead:
                 ratios.append((part.reference_BT - part.old_BT)[batch.mask_BT])
         return found
 

@@ -266,6 +266,21 @@ def test_sampling_has_transformers_distribution(options: dict[str, float]) -> No
     assert (counts_V - expected[0].softmax(-1) * 10_000).abs().max() <= 2
 
 
+@pytest.mark.parametrize("size", [3, 256, 1000])
+def test_a_token_found_by_way_of_its_block_is_that_of_the_whole_distribution_function(size: int) -> None:
+    """Every third token cannot be; draws fall at the borders' sides, and between them."""
+    scores_V = torch.randn(size, generator=torch.Generator().manual_seed(0)) * 3
+    scores_V[::3] = -torch.inf
+    borders_V = scores_V.double().softmax(-1).cumsum(-1)
+    draws_R = torch.cat([borders_V[:-1] - 1e-5, borders_V[:-1] + 1e-5, torch.linspace(0, 0.9999, 500)]).clamp(0, 0.9999)
+    wanted_R = torch.searchsorted(borders_V, draws_R, right=True)
+    picked_R = sample(scores_V.expand(len(draws_R), -1), draws_R, GenerationSettings(mode="sample"))
+    assert (picked_R % 3 != 0).all()
+    sure_R = (draws_R[:, None] - borders_V).abs().amin(1) > 1e-6
+    assert torch.equal(picked_R[sure_R], wanted_R[sure_R])
+    assert sure_R.float().mean() > 0.9
+
+
 def test_the_last_draw_below_one_picks_a_token_that_is_allowed() -> None:
     scores_RV = torch.zeros(1, 250_000)
     scores_RV[:, 100_000:] = -torch.inf
