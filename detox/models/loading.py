@@ -44,6 +44,10 @@ Kind = Literal["causal_lm", "seq2seq_lm"]
 PINNED: dict[str, str] = {
     "microsoft/mdeberta-v3-base": "a0484667b22365f84929a935b5e50a51f71f159d",
     "microsoft/deberta-v3-base": "8ccc9b6f36199bec6961081d44eb72fb3f7353f3",
+    "google/mt5-base": "2eb15465c5dd7f72a8f7984306ad05ebc3dd1e1f",
+    "google/flan-t5-base": "7bcac572ce56db69c1ea7c8af255c5d7c9672fc2",
+    "Qwen/Qwen1.5-1.8B": "7846de7ed421727b318d6605a0bfab659da2c067",
+    "openai-community/gpt2-large": "32b71b12589c2f8d625668d2335a01cac3249519",
     "unitary/toxic-bert": "4d6c22e74ba2fdd26bc4f7238f50766b045a0d94",
     "s-nlp/roberta_toxicity_classifier": "048c25bb1e199b98802784f96325f4840f22145d",
 }

@@ -14,9 +14,10 @@ from detox.evaluation import generation_run
 from detox.evaluation.generation import Continuer
 from detox.evaluation.generation_settings import CONSTRAINED
 from detox.models import tiny
+from detox.models.loading import PINNED
 from rayjobs import cli, evaluate_model
 from rayjobs.evaluate_model import JOB, RECIPES, run
-from tests.hub import HEAD_COMMIT, run_python, stub_hub
+from tests.hub import run_python, stub_hub
 from tests.hub_contents import JIGSAW_LABELS, write_csv, write_datasets
 
 PROMPTS = ["Please stop", "You are an idiot and nobody", "What a great game", "Thank you", "Shut up, you", "The source"]
@@ -275,9 +276,12 @@ def test_recipes_run_as_they_stand(tmp_path: Path) -> None:
         folder = tmp_path / "runs" / recipe
         assert (folder / "COMPLETE").exists()
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        assert config["model"] == f"Qwen/Qwen1.5-1.8B@{HEAD_COMMIT}"
-        assert config["language_model"] == f"openai-community/gpt2-large@{HEAD_COMMIT}"
-        assert config["judge"].startswith("unitary/toxic-bert@")
+        for part, name in (
+            ("model", "Qwen/Qwen1.5-1.8B"),
+            ("language_model", "openai-community/gpt2-large"),
+            ("judge", "unitary/toxic-bert"),
+        ):
+            assert config[part] == f"{name}@{PINNED[name]}"
         rows = pq.read_table(folder / "generations.parquet").to_pylist()
         assert len(rows) == 8
         assert all(row["prompt"].startswith("He said") for row in rows)
