@@ -16,7 +16,7 @@ from contextlib import nullcontext
 from typing import Any, Literal, NamedTuple
 
 import torch
-from torch import Tensor, linalg
+from torch import Tensor
 
 CHUNK_LOGITS = 1 << 23
 """Logits that exist at a time: 32 MiB in float32."""
@@ -212,7 +212,8 @@ def _softmax(
     chosen_R = logits_RV.gather(1, tokens_R[:, None])[:, 0]
     mass_R = logits_RV.exp_().sum(-1)
     logits_RV /= mass_R[:, None]
-    entropy_R = -linalg.vecdot(logits_RV, _logs(logits_RV)) if with_entropy else torch.zeros_like(mass_R)
+    # no product of vectors, which autocast would take in bfloat16
+    entropy_R = -_logs(logits_RV).mul_(logits_RV).sum(-1) if with_entropy else torch.zeros_like(mass_R)
     return (chosen_R - mass_R.log()).clamp(min=LEAST), entropy_R
 
 

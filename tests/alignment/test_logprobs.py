@@ -82,6 +82,26 @@ def test_bfloat16_gives_the_gradient_of_a_token_that_is_sure(trains_layer: bool)
     assert float((got - wanted).norm() / wanted.norm()) < 0.05
 
 
+@pytest.mark.parametrize("entropy", ["none", "value", "gradient"])
+def test_autocast_leaves_float32_to_what_is_said(entropy: Entropy) -> None:
+    """Logits of bfloat16 differ by 1 in 256; sums over the vocabulary must not add to that."""
+    generator = torch.Generator().manual_seed(0)
+    weight_VD, states_ND = (torch.randn(size, 64, generator=generator) * 0.3 for size in (5000, 20))
+    states_ND.requires_grad_()
+    tokens_N = torch.arange(20)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = token_logprobs(states_ND, weight_VD, tokens_N, entropy=entropy)
+        logits_NV = states_ND @ weight_VD.T
+    wanted = logprobs_of_logits(logits_NV.float(), tokens_N, entropy=entropy)
+    for got, right in zip(found, wanted, strict=True):
+        assert (got is None) == (right is None)
+        if got is not None and right is not None:
+            torch.testing.assert_close(got, right, atol=1e-4, rtol=1e-5)
+    sum(each.sum() for each in found if each is not None).backward()  # type: ignore[union-attr]
+    assert states_ND.grad is not None
+    assert states_ND.grad.dtype == torch.float32
+
+
 def test_a_token_that_cannot_be_does_not_break_the_entropy() -> None:
     logits_NV = torch.tensor([[0.0, 0.0, -torch.inf]])
     assert logprobs_of_logits(logits_NV, torch.tensor([0])).entropy_N.item() == pytest.approx(0.6931, abs=1e-4)
