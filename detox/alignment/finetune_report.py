@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from detox.alignment.report import parts_figure
 from detox.alignment.responses_report import RESPONSE_NAMES, response_blocks
 from detox.classifier.report import RunFacts, data_blocks, reproduction_blocks
 from detox.evaluation import plots
@@ -75,9 +76,10 @@ def finetune_report(outcome: Outcome, facts: RunFacts, config: TuningConfig, tab
     report = Report(facts.name, f"{config.method.upper()} of {config.model.name}")
     report.add("Result", Callout(headline(outcome, config), tone_of(outcome, config)), figures_table(outcome))
     report.add("Responses beside the data's", *response_blocks(outcome.responses))
-    report.add(
-        "Training", training_figures(facts.events, "train", CURVES, "reward" if config.method == "ppo" else "loss")
-    )
+    needed = "reward" if config.method == "ppo" else "loss"
+    parts = parts_figure([event for event in facts.events if event["event"] == "train" and "reward" in event])
+    curves = training_figures(facts.events, "train", CURVES, needed)
+    report.add("Training", curves, Figures([parts]) if parts else None)
     monitored = {name: title for name, title in NAMES.items() if name != "nats"}
     report.add("Monitors", training_figures(facts.events, "monitor", monitored, "perplexity"))
     if facts.masked_words and "before" in table.column_names:

@@ -65,12 +65,23 @@ def training_figures(events: Sequence[Mapping[str, Any]]) -> Figures | None:
         Figure(f"{title}.", plots.curves({key: (steps, _values(lines, key))}, key, x="iteration", y=unit), f"{title}.")
         for key, (title, unit) in CURVES.items()
     ]
-    parts = [name for name in lines[-1] if name.startswith(PARTS) and name.endswith("/mean")]
+    parts = parts_figure(lines)
+    return Figures([*figures, parts] if parts else figures)
+
+
+def parts_figure(lines: Sequence[Mapping[str, Any]]) -> Figure | None:
+    """The mean of each part of the reward; None where the lines tell of none.
+
+    Args:
+        lines: events of the training that have a reward.
+    """
+    parts = [name for name in lines[-1] if name.startswith(PARTS) and name.endswith("/mean")] if lines else []
+    if not parts:
+        return None
+    steps = np.array([line["step"] for line in lines])
     series = {name.removeprefix(PARTS).removesuffix("/mean"): (steps, _values(lines, name)) for name in parts}
-    if series:
-        title = f"Parts of the reward, unweighted: {', '.join(series)}"
-        figures.append(Figure(f"{title}.", plots.curves(series, "parts", x="iteration", y="mean"), f"{title}."))
-    return Figures(figures)
+    title = f"Parts of the reward, unweighted: {', '.join(series)}"
+    return Figure(f"{title}.", plots.curves(series, "parts", x="iteration", y="mean"), f"{title}.")
 
 
 def _values(lines: Sequence[Mapping[str, Any]], key: str) -> np.ndarray:

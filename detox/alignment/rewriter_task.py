@@ -45,7 +45,7 @@ def load_policy(config: AlignPolicyConfig) -> tuple[LoadedModel, ArtifactFacts]:
     Raises:
         ValueError: the name leads to no rewriter, its manifest does not hold, or it has adapters and is to get more.
     """
-    from detox.classifier.model_scorers import verified
+    from detox.governance.manifest import verified
 
     folder = rewriter_folder(config.policy.name)
     verified(folder)

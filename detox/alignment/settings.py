@@ -98,3 +98,12 @@ class AlignModelConfig(JobConfig):
                 "please it: name another in evaluation.judge"
             )
         return self
+
+    @model_validator(mode="after")
+    def _checkpointing_is_of_ppo(self) -> AlignModelConfig:
+        if self.model.gradient_checkpointing:
+            raise ValueError(
+                "PPO makes its own passes, which model.gradient_checkpointing does not reach: set "
+                "ppo.gradient_checkpointing instead"
+            )
+        return self

@@ -16,7 +16,7 @@ import numpy as np
 from detox.classifier.engine import CHUNK, Activation, Engine
 from detox.classifier.scorer import Scores
 from detox.data.settings import CleaningSettings
-from detox.governance.manifest import MANIFEST, file_digests, verify_manifest
+from detox.governance.manifest import file_digests, verified
 from detox.models.embedded import MINILM_SHA256
 from detox.models.loading import Dtype, LoadedModel, load_sequence_classifier, local_folder
 from detox.runs.config import digest, validated
@@ -126,15 +126,6 @@ def model_parent(name: str, revision: str = "", seed: int = 0) -> dict[str, str]
         manifest = verified(folder)
         found = digest(file_digests(folder))
     return {"name": name, "digest": found, "classification": manifest.get("classification", "open")}
-
-
-def verified(folder: Path) -> dict[str, Any]:
-    """The manifest in an artifact's folder, or in the run directory above it, once it holds; empty where there is
-    none."""
-    for signed in (folder, folder.parent):
-        if (signed / MANIFEST).is_file():
-            return verify_manifest(signed)
-    return {}
 
 
 def hub_scorer(loaded: LoadedModel, *, device: str = "") -> TransformerScorer:

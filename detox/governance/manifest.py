@@ -123,6 +123,15 @@ def verify_manifest(folder: Path) -> dict[str, Any]:
     return signed
 
 
+def verified(folder: Path) -> dict[str, Any]:
+    """The manifest in an artifact's folder, or in the run directory above it, once it holds; empty where there is
+    none."""
+    for signed in (folder, folder.parent):
+        if (signed / MANIFEST).is_file():
+            return verify_manifest(signed)
+    return {}
+
+
 def _compare(folder: Path, expected: Mapping[str, str]) -> None:
     found = file_digests(folder)
     for name in sorted(expected.keys() | found.keys()):

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from transformers.utils import cached_file
 
-from detox.governance.manifest import file_digest
-from detox.models.loading import Location, ModelUnavailableError, explained, locate
+from detox.governance.manifest import file_digest, verified
+from detox.models.loading import Location, ModelUnavailableError, explained, local_folder, locate
 
 WHOLE = ("model.safetensors", "pytorch_model.bin")
 """In the order in which `from_pretrained` looks for them."""
@@ -34,8 +34,9 @@ def verify_weights(name: str, expected: str = "") -> str:
 
     Raises:
         ModelUnavailableError: no such model, no access to it, the hub cannot be reached, or it has no weights.
-        ValueError: another digest than expected, or a damaged download.
+        ValueError: another digest than expected, a damaged download, or weights that a run's manifest does not know.
     """
+    check_signed(name)
     if name.startswith("tiny/"):
         if expected:
             raise ValueError(f"{name} is built here by a seed, so no digest of weights can be expected: leave it out")
@@ -50,6 +51,20 @@ def verify_weights(name: str, expected: str = "") -> str:
             f"expected digest is of, fetch the weights again, or check --sha256 ({', '.join(sorted(files))})"
         )
     return found
+
+
+def check_signed(name: str) -> None:
+    """That the manifest of a run's model holds, and that of the base which its adapters stand on. Models without one,
+    of the hub, or made by a seed have nothing to be held against.
+
+    Raises:
+        ManifestError: it does not, so the weights are not those that the run wrote.
+    """
+    folder = None if name.startswith("tiny/") else local_folder(name)
+    if folder is not None:
+        verified(folder)
+        if base := base_of_adapters(Location(name, str(folder))):
+            check_signed(base)
 
 
 def weight_files(name: str) -> dict[str, Path]:

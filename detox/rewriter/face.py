@@ -98,7 +98,7 @@ class Rewriter:
         Raises:
             ValueError: the name leads to no rewriter, the manifest beside it does not hold, or `remote` cannot work.
         """
-        from detox.classifier.model_scorers import verified
+        from detox.governance.manifest import verified
         from detox.models.seq2seq import load_trained
 
         folder = rewriter_folder(name)

@@ -15,6 +15,7 @@ from detox.data.examples.example import PreparedExamples
 from detox.data.examples.prepare import locate_examples
 from detox.models.causal import adapters_base, kind_of
 from detox.models.loading import check_available
+from detox.models.weights import check_signed
 from detox.runs.storage import Storage
 from rayjobs.ray_glue.data import is_prepared
 from rayjobs.ray_glue.launch import check_inside
@@ -35,11 +36,12 @@ def check_tuning(config: FinetuneConfig | AlignModelConfig) -> None:
     """What can be known to fail before any work.
 
     Raises:
-        ValueError: examples, a model, a scorer, a judge or a ranker that are not there, or settings that an
-            encoder-decoder does not go with.
+        ValueError: examples, a model, a scorer, a judge or a ranker that are not there, weights that are not those
+            which their run wrote, or settings that an encoder-decoder does not go with.
     """
     if not is_prepared(config.data):
         locate_examples(config.data)
+    check_signed(config.model.name)
     if kind_of(config.model.name) == "seq2seq_lm":
         check_encoder_decoder(config)
     scorers = [config.evaluation.judge]
@@ -47,6 +49,7 @@ def check_tuning(config: FinetuneConfig | AlignModelConfig) -> None:
         scorers.append(config.monitor.scorer)
         if ranker := config.preference.ranker:
             check_available(adapters_base(ranker) or ranker)
+            check_signed(ranker)
     if config.method in (*ONLINE, "ppo"):
         check_pool(config.reward, config.scaling)
         check_reward(config.reward)

@@ -112,6 +112,15 @@ def test_the_ratio_is_exactly_one_before_the_first_update(
     assert all(bool((each == 0).all()) for each in ratios)
 
 
+@pytest.mark.parametrize("architecture", ["t5", "copy_t5", "qwen2"])
+def test_bfloat16_computes_the_same_before_the_first_update(architecture: str) -> None:
+    """Not to a rounding: the clip would see the difference of two passes over the same tokens."""
+    figures = trainer(architecture, changed(precision="bf16", epochs=1, minibatches=1), lora=True).step()
+    assert figures["step_kl"] == 0
+    assert figures["kl"] == pytest.approx(0, abs=1e-2)
+    assert all(np.isfinite(value) for value in figures.values())
+
+
 def test_sums_over_micro_batches_are_the_whole() -> None:
     """The same steps whatever goes through the model at a time."""
     found = []
@@ -150,6 +159,16 @@ def test_a_price_on_the_kl_keeps_the_policy_near() -> None:
     assert found[1.0] < found[0.0] / 2
     in_loss = KlSettings(place="loss", estimator="k3", controller="fixed", coefficient=1.0)
     assert list(trainer("qwen2", changed(**long, kl=in_loss), hidden=64).train())[-1]["kl"] < found[0.0] / 2
+
+
+@pytest.mark.parametrize(("architecture", "nats"), [("t5", 0.05), ("copy_t5", 1.0)])
+def test_an_entropy_bonus_keeps_the_policy_undecided(architecture: str, nats: float) -> None:
+    """Of a linear output layer, and of a copy head that without it is soon sure of what to say."""
+    plain, bonus = (
+        list(trainer(architecture, changed(iterations=10, entropy_coefficient=coefficient)).train())[-1]["entropy"]
+        for coefficient in (0.0, 0.5)
+    )
+    assert bonus > plain + nats
 
 
 @pytest.mark.parametrize("lora", [False, True])

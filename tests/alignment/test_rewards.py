@@ -29,6 +29,7 @@ from detox.classifier.lexicon import LexiconScorer
 from detox.evaluation.minilm import MiniLm
 from detox.models.embedded import PACKAGE
 from detox.rewriter.fluency import CharacterModel
+from rayjobs.align_policy import REWRITTEN
 
 SOURCES = ["you are a stupid idiot and your edit of the page is wrong", "this crap article needs a source, moron"]
 GOOD = ["you are mistaken and your edit of the page is wrong", "this article needs a source"]
@@ -77,6 +78,19 @@ def test_accepts_what_is_good_and_rejects_what_is_gamed(name: str) -> None:
         bad = build()(prompts=SOURCES, completions=texts)
         assert max(bad) < min(good) - 0.1, (texts, bad, good)
     assert build()(prompts=SOURCES, completions=EMPTY) == [0.0, 0.0]
+
+
+@pytest.mark.parametrize("components", [SEVENTY_TWENTY_TEN, REWRITTEN], ids=["70/20/10", "rewriter_ppo"])
+def test_no_hack_pays_in_the_sums_of_the_recipes(components: tuple[ComponentSettings, ...]) -> None:
+    """What one component lets pass another rejects: nothing, a copy, a repetition, one safe sentence for all."""
+    pytest.importorskip(PACKAGE, reason="needs the extra `embedded`")
+
+    def worth(texts: list[str]) -> list[float]:
+        parts = {one.component: BUILT[one.component][0]() for one in components}
+        return CompositeReward(RewardSettings(components=components), parts)(prompts=SOURCES, completions=texts)
+
+    for hacked in (EMPTY, SOURCES, REPEATED, SAFE):
+        assert max(worth(hacked)) < min(worth(GOOD)) - 0.05, hacked
 
 
 def test_summary_by_hand() -> None:

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from detox.governance.manifest import ManifestError, write_manifest
 from detox.models import tiny
 from detox.models.loading import ModelUnavailableError, locate
-from detox.models.weights import base_of_adapters, verify_weights, weight_files
+from detox.models.weights import base_of_adapters, check_signed, verify_weights, weight_files
 
 
 def sha256(path: Path) -> str:
@@ -35,6 +36,21 @@ def test_several_have_that_of_their_list(tmp_path: Path) -> None:
     (folder / "part-1").unlink()
     with pytest.raises(ModelUnavailableError, match="lacks part-1"):
         verify_weights(str(folder))
+
+
+def test_weights_that_a_run_did_not_write_are_refused_adapters_and_base_alike(tmp_path: Path) -> None:
+    folder = tiny.write_checkpoint("gpt2", tmp_path / "run/artifact", head="causal_lm")
+    adapters = tmp_path / "adapters"
+    adapters.mkdir()
+    (adapters / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": str(tmp_path / "run")}))
+    check_signed(str(adapters))  # nothing says yet what it should be
+    write_manifest(tmp_path / "run", {"run": "r"})
+    check_signed(str(adapters))
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"?")
+    for name in ("run", "adapters", "run/artifact"):
+        with pytest.raises(ManifestError, match=r"model\.safetensors"):
+            check_signed(str(tmp_path / name))
 
 
 def test_adapters_count_with_their_base(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from detox.alignment.finetune_settings import FinetuneConfig
-from detox.governance.manifest import verify_manifest
+from detox.governance.manifest import ManifestError, verify_manifest
 from detox.models import tiny
 from detox.models.causal import load_causal
 from detox.runs.config import override
@@ -268,9 +268,12 @@ def test_an_encoder_decoder_is_tuned_and_then_aligned_whole(tmp_path: Path) -> N
         "run.storage": str(tmp_path / "runs"),
     }
     learning = {"optimiser.max_steps": 8, "optimiser.lr": 1e-2, "monitor.prompts": 2, "monitor.max_new_tokens": 4}
-    learning |= {"model.name": "tiny/copy_t5", "run.name": "sft"}
+    learning |= {"model.name": "tiny/copy_t5", "run.name": "sft", "monitor.scorer": f"lexicon:{tmp_path / 'words.txt'}"}
     tuned = finetune.run(override(finetune.flan_t5_sft_samsum(), common | learning), "flan_t5_sft_samsum")
     assert tuned["after/nats"] < tuned["before/nats"]
+    events = [json.loads(line) for line in (tmp_path / "runs/sft/metrics.jsonl").read_text().splitlines()]
+    assert all(0 <= event["toxicity"] <= 1 for event in events if event["event"] == "monitor")
+    assert "monitor" in {event["event"] for event in events}
     ppo = {"ppo.iterations": 2, "ppo.prompts": 8, "ppo.max_new_tokens": 8, "most_prompts": 16, "checkpoints.every": 1}
     rewarded = {"model.name": str(tmp_path / "runs/sft"), "reward.scorer": f"lexicon:{tmp_path / 'words.txt'}"}
     patch = common | ppo | rewarded | {"run.name": "ppo"}
@@ -281,3 +284,9 @@ def test_an_encoder_decoder_is_tuned_and_then_aligned_whole(tmp_path: Path) -> N
     assert aligned["after/kl"] > 0
     assert {"guards", "guard/copies"} <= aligned.keys()
     assert (tmp_path / "runs/ppo/artifact/model.safetensors").is_file()
+    weights = tmp_path / "runs/sft/artifact/model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"?")
+    again = override(align_policy.flan_t5_ppo_samsum(), patch | {"run.name": "altered"})
+    with pytest.raises(ManifestError, match=r"model\.safetensors"):
+        align_policy.run(again, "flan_t5_ppo_samsum")
+    assert not (tmp_path / "runs/altered").exists()
