@@ -12,12 +12,14 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from tokenizers.processors import TemplateProcessing
 
+from detox.alignment import tuning
 from detox.alignment.asked import asked_of
+from detox.alignment.building import RewardModels
 from detox.alignment.finetune_settings import FinetuneConfig
 from detox.alignment.monitors import Beginning, measure
 from detox.alignment.trl_rows import dataset_of
-from detox.alignment.tunable import prompt_ids
-from detox.alignment.tuning import DivergedError, tune_one_rank
+from detox.alignment.tunable import load_tunable, prompt_ids
+from detox.alignment.tuning import DivergedError, beginning_of, build_trainer, trl_arguments, tune_one_rank
 from detox.classifier.worker import Place
 from detox.data.examples.example import Example, PreparedExamples, Turn, write_part
 from detox.models import tiny
@@ -87,6 +89,38 @@ def tuned(
     save(folder / "saved")
     [weights] = (folder / "saved").glob("*.safetensors")
     return load_file(weights), told
+
+
+def test_the_loss_is_of_the_response_alone(base: Path, examples: PreparedExamples, tmp_path: Path) -> None:
+    """Of a row the prompt's tokens carry no label; all of the response's do, its end among them."""
+    settings = config("sft", base, tmp_path)
+    tunable = beginning_of(settings, examples.part("train"), tmp_path)
+    trainer, _ = build_trainer(
+        settings,
+        tunable,
+        trl_arguments(settings, tmp_path, 1, tunable),
+        examples.part("train"),
+        0,
+        None,
+        RewardModels(),
+    )
+    labels_BT = next(iter(trainer.get_train_dataloader()))["labels"]
+    tokenizer = tunable.loaded.tokenizer
+    for labels_T in labels_BT:
+        said = tokenizer.decode(labels_T[labels_T != -100])
+        assert said == f" {PRAISE}{tokenizer.eos_token}"
+
+
+@pytest.mark.parametrize(("rank", "kind"), [(4, "paged_adamw_8bit"), (0, "adamw_torch")])
+def test_adapters_are_learnt_by_a_paged_optimizer_where_cuda_is(
+    rank: int, kind: str, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = config("sft", base, tmp_path, **{"model.lora.rank": rank})
+    tunable = load_tunable(settings.model, [], 0, tmp_path)
+    assert trl_arguments(settings, tmp_path, 1, tunable)["optim"] == "adamw_torch"
+    monkeypatch.setattr(tuning, "common_arguments", lambda *given: {})  # they ask the device itself
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert trl_arguments(settings, tmp_path, 1, tunable)["optim"] == kind
 
 
 @pytest.mark.parametrize("method", ["sft", "dpo", "kto", "reward", "grpo", "rloo"])

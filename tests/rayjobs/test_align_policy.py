@@ -145,6 +145,15 @@ def test_the_demo_goes_on_from_the_other_two(tmp_path: Path, monkeypatch: pytest
     assert "in toxicity by" in json.loads((run / "summary.json").read_text())["headline"]
 
 
+def test_checkpointing_that_ppo_does_not_do_is_refused() -> None:
+    """By a setting that finetune has, and that PPO has elsewhere."""
+    with pytest.raises(ValueError, match=r"set ppo\.gradient_checkpointing instead"):
+        override(
+            align_policy.scratch_lm_ppo(),
+            {"reward.scorer": "x", "evaluation.judge": "y", "model.gradient_checkpointing": True},
+        )
+
+
 @pytest.mark.parametrize("there", [[], [align_policy.DEMO_REWRITER]])
 def test_the_demo_says_what_to_run_first(there: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both commands, in the order of the README, or the one that has not been run to its end."""
