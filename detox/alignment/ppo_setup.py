@@ -13,6 +13,7 @@ from detox.alignment.policy import Policy
 from detox.alignment.ppo_settings import PpoSettings
 from detox.alignment.ranks import Ranks
 from detox.classifier.training import resolve_precision
+from detox.models.loading import check_vocabulary
 
 
 class Prompt(NamedTuple):
@@ -47,11 +48,7 @@ def check_ppo(policy: Policy, tokenizer: Any, prompts: Sequence[Prompt], setting
             "raise prompts, or lower minibatches"
         )
     config = policy.model.config
-    known = config.get_text_config().vocab_size
-    if len(tokenizer) > known:
-        raise ValueError(
-            f"the tokenizer has {len(tokenizer)} tokens and the model {known}: they belong to different models"
-        )
+    known = check_vocabulary(config, tokenizer)
     limit = getattr(config.get_text_config(), "max_position_embeddings", None)
     room = math.inf if limit is None or config.is_encoder_decoder else limit - settings.max_new_tokens
     for number, prompt in enumerate(prompts):

@@ -16,7 +16,7 @@ from detox.alignment.policy import REFERENCE
 from detox.data.examples.example import Prompt
 from detox.models import tiny
 from detox.models.causal import adapters_base, end_at, kind_of, load_adapted
-from detox.models.loading import Kind, LoadedModel, fetched, load_language_model, locate
+from detox.models.loading import Kind, LoadedModel, check_vocabulary, fetched, load_language_model, locate
 from detox.models.seq2seq import load_seq2seq
 
 TURNS = {"user": "\n\nHuman: ", "assistant": "\n\nAssistant: "}
@@ -48,7 +48,8 @@ def load_tunable(settings: LanguageModelSettings, texts: Sequence[str], seed: in
         scratch: where a `tiny/…` model is written, since TRL loads references by name.
 
     Raises:
-        ValueError: the name leads to no language model, or to adapters that are to get more.
+        ValueError: the name leads to no language model, to one with another's tokenizer, or to adapters that are to get
+            more.
     """
     options: dict[str, Any] = {"dtype": settings.dtype, "four_bit": settings.four_bit}
     kind = kind_of(settings.name)
@@ -56,6 +57,7 @@ def load_tunable(settings: LanguageModelSettings, texts: Sequence[str], seed: in
         return Tunable(_built(settings, kind, texts, seed, scratch), None)
     if adapters_base(settings.name):
         loaded = with_end_of_turn(load_adapted(settings.name, kind, **options))
+        check_vocabulary(loaded.model.config, loaded.tokenizer)
         model: Any = loaded.model
         for name, parameter in model.named_parameters():
             parameter.requires_grad_("lora_" in name)
@@ -63,6 +65,7 @@ def load_tunable(settings: LanguageModelSettings, texts: Sequence[str], seed: in
         model.set_adapter("default")
         return Tunable(loaded, None)
     loaded = with_end_of_turn(load_language_model(settings.name, kind, **options))
+    check_vocabulary(loaded.model.config, loaded.tokenizer)
     loaded.model.config._name_or_path = str(fetched(locate(settings.name)))
     task = TaskType.CAUSAL_LM if kind == "causal_lm" else TaskType.SEQ_2_SEQ_LM
     return Tunable(loaded, adapters_of(settings, task) if settings.lora.rank else None)

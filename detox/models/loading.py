@@ -138,6 +138,20 @@ def local_folder(name: str) -> Path | None:
     return found
 
 
+def check_vocabulary(config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase) -> int:
+    """Tokens that the model knows; they may be more than the tokenizer's.
+
+    Raises:
+        ValueError: they are fewer.
+    """
+    known = int(config.get_text_config().vocab_size)
+    if len(tokenizer) > known:
+        raise ValueError(
+            f"the tokenizer has {len(tokenizer)} tokens and the model {known}: they belong to different models"
+        )
+    return known
+
+
 def fetched(location: Location) -> Path:
     """All files of a model: of a hub's, once they are here.
 

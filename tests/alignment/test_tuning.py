@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -109,6 +110,16 @@ def test_the_loss_is_of_the_response_alone(base: Path, examples: PreparedExample
     for labels_T in labels_BT:
         said = tokenizer.decode(labels_T[labels_T != -100])
         assert said == f" {PRAISE}{tokenizer.eos_token}"
+
+
+def test_another_models_tokenizer_is_refused(base: Path, tmp_path: Path) -> None:
+    mixed = tmp_path / "mixed"
+    shutil.copytree(base, mixed)
+    loaded = load_language_model(str(base), "causal_lm")
+    loaded.tokenizer.add_tokens([f"more-{number}" for number in range(300)])
+    loaded.tokenizer.save_pretrained(mixed)
+    with pytest.raises(ValueError, match="they belong to different models"):
+        load_tunable(config("sft", mixed, tmp_path).model, [], 0, tmp_path)
 
 
 @pytest.mark.parametrize(("rank", "kind"), [(4, "paged_adamw_8bit"), (0, "adamw_torch")])
