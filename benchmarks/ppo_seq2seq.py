@@ -18,7 +18,7 @@ What still differs:
 - TRL rolls out and learns with padding up to the longest of the batch; ours leaves it out. With `--mean-length 0` no
   response ends before its limit, and only the padding of prompts remains.
 - The peer's transformers and peft are of its time.
-- TRL computes the entropy of each token with its gradient, for its statistics; ours without.
+- TRL computes the entropy of each token in every pass, with its gradient, for its statistics; ours once, without.
 - Ours decodes the responses to texts, since its rewards may read them; the peer's loop rewards ids.
 """
 
